@@ -1,0 +1,2 @@
+//! rsrun, a runc-compatible command line.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The rsrun container runtime as a library.

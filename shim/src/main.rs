@@ -1,0 +1,2 @@
+//! containerd-shim-rsrun-v2.
+fn main() {}
