@@ -1,1 +1,16 @@
-//! The rsrun container runtime as a library.
+//! The rsrun container runtime as a library: an OCI bundle in, a container out.
+//!
+//! Sync; knows no tokio, no protobuf, no containerd. Everything that blocks takes a [`Cancel`].
+
+pub mod container;
+pub mod error;
+pub mod id;
+pub mod plan;
+pub mod process;
+
+pub use container::{
+    Container, Containers, CreateRequest, Created, ExecRequest, Started, Status, Streams,
+};
+pub use error::{Context, Error, ErrorKind, Result};
+pub use id::{ContainerId, ExecId};
+pub use process::{Cancel, Children, Exit, ProcessHandle};

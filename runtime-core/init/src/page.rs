@@ -1,0 +1,69 @@
+//! The facts of one launch: a page shared between the child, which writes, and the parent, which reads.
+//!
+//! A socket only wakes; what happened is here, and whether execve happened the kernel says
+//! (`PF_FORKNOEXEC`). The page lies in a MAP_SHARED mapping outside every heap.
+
+use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+
+/// Times are kept for this many steps; later ones are not timed.
+pub const TIMED_STEPS: usize = 384;
+
+/// Values of [`Page::failpoint_kind`].
+pub mod failpoint {
+    /// No failpoint.
+    pub const NONE: u32 = 0;
+    /// Stop (SIGSTOP to self) before the step.
+    pub const STOP: u32 = 1;
+    /// Kill (SIGKILL to self) before the step.
+    pub const KILL: u32 = 2;
+}
+
+/// Facts of a launch. Every field is written by the child only, but the failpoint.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Page {
+    /// Index of the step that is being done, or that failed.
+    pub step: AtomicU32,
+    /// errno of the failed step; 0 while none failed.
+    pub errno: AtomicI32,
+    /// Number of the system call that failed, so that the parent can name it; u32::MAX if none did.
+    pub syscall: AtomicU32,
+    /// Number of the seccomp notification descriptor in the child, or -1.
+    pub listener: AtomicI32,
+    /// Host pid of the process that `Step::Reborn` made; 0 before.
+    pub reborn: AtomicI32,
+    /// Index of the candidate that `FindProgram` chose; u32::MAX before.
+    pub program: AtomicU32,
+    /// Test hook: what to do before step `failpoint_step`, one of [`failpoint`].
+    pub failpoint_kind: AtomicU32,
+    /// Test hook: at which step.
+    pub failpoint_step: AtomicU32,
+    /// CLOCK_MONOTONIC in ns when each step began; the entry after the last step is execve itself.
+    pub times: [AtomicU64; TIMED_STEPS],
+}
+
+impl Page {
+    /// A failure as the parent reads it: step, errno, system call.
+    #[must_use]
+    pub fn failure(&self) -> Option<Failure> {
+        match self.errno.load(Ordering::Acquire) {
+            0 => None,
+            errno => Some(Failure {
+                step: self.step.load(Ordering::Acquire),
+                errno,
+                syscall: self.syscall.load(Ordering::Acquire),
+            }),
+        }
+    }
+}
+
+/// A step that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Its index in the plan.
+    pub step: u32,
+    /// Why.
+    pub errno: i32,
+    /// Which system call of it; u32::MAX when the step's own check said no.
+    pub syscall: u32,
+}
