@@ -16,7 +16,7 @@ NEWEST=v2.4.2
 # 2.34 has, so it runs on Debian 12 as it is.
 from_debian() {
     local suite=$1 into=$2
-    unpacked "$suite" "$into/debian" containerd
+    unpacked_alone "$suite" "$into/debian" containerd
     mkdir "$into/bin"
     mv "$into/debian/usr/bin/"{containerd,ctr,containerd-shim-runc-v2} "$into/bin/"
     rm -rf "$into/debian"

@@ -50,12 +50,27 @@ installed() {
 # they depend on, unpacked below DIRECTORY. A private apt state with an empty
 # package database resolves them: nothing is installed, no suite is mixed in.
 unpacked() {
-    local suite=$1 into=$2 apt=$RSRUN_CACHE/apt/$1 deb
+    local suite=$1 into=$2
     shift 2
+    in_suite "$suite" fetch_closure "$into" "$@"
+}
+
+# unpacked_alone SUITE DIRECTORY PACKAGE…: the same without their dependencies.
+unpacked_alone() {
+    local suite=$1 into=$2
+    shift 2
+    in_suite "$suite" fetch_alone "$into" "$@"
+}
+
+# in_suite SUITE COMMAND…: COMMAND with apt looking at SUITE and nothing else, one
+# at a time for each suite; its current directory is scratch space.
+in_suite() {
+    local suite=$1 apt=$RSRUN_CACHE/apt/$1
+    shift
     mkdir -p "$RSRUN_CACHE/.lock"
     (
         flock 9
-        mkdir -p "$apt/state/lists/partial" "$apt/cache/archives/partial"
+        mkdir -p "$apt/state/lists/partial" "$apt/cache/archives/partial" "$apt/scratch"
         : > "$apt/status"
         sources_of "$suite" > "$apt/sources.list"
         cat > "$apt/apt.conf" <<CONF
@@ -69,13 +84,25 @@ Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
 APT::Sandbox::User "root";
 CONF
         export APT_CONFIG=$apt/apt.conf
+        cd "$apt/scratch"
         apt-get -qq update || die "the package lists of $suite could not be fetched"
-        rm -f "$apt/cache/archives/"*.deb
-        apt-get -qq -y --no-install-recommends --download-only install "$@" > /dev/null ||
-            die "fetching $* of $suite failed"
-        for deb in "$apt/cache/archives/"*.deb; do dpkg-deb -x "$deb" "$into"; done
-        rm -f "$apt/cache/archives/"*.deb
+        "$@"
+        rm -rf "$apt/cache/archives/"*.deb "$apt/scratch"
     ) 9> "$RSRUN_CACHE/.lock/apt-$suite"
+}
+
+fetch_closure() {
+    local into=$1 deb
+    shift
+    apt-get -qq -y --no-install-recommends --download-only install "$@" > /dev/null || die "fetching $* failed"
+    for deb in "$(dirname "$APT_CONFIG")"/cache/archives/*.deb; do dpkg-deb -x "$deb" "$into"; done
+}
+
+fetch_alone() {
+    local into=$1 deb
+    shift
+    apt-get -qq download "$@" || die "fetching $* failed"
+    for deb in *.deb; do dpkg-deb -x "$deb" "$into"; done
 }
 
 # sources_of SUITE: one-line apt sources for SUITE, from the mirror and the keys

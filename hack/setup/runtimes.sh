@@ -9,7 +9,7 @@ NEWEST_RUNC=v1.6.0-rc.1
 
 old_runc() {
     local into=$1
-    unpacked bookworm "$into/debian" runc
+    unpacked_alone bookworm "$into/debian" runc
     mv "$into/debian/usr/sbin/runc" "$into/runc"
     rm -rf "$into/debian"
     "$into/runc" --version > /dev/null
