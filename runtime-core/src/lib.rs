@@ -4,9 +4,11 @@
 
 pub mod container;
 pub mod error;
+pub mod freeze;
 pub mod id;
 pub mod plan;
 pub mod process;
+pub mod sys;
 
 pub use container::{
     Container, Containers, CreateRequest, Created, ExecRequest, Started, Status, Streams,

@@ -11,3 +11,9 @@ pub mod step;
 
 pub use page::Page;
 pub use step::{Frozen, InArena, Stage, Step};
+
+/// Interprets `frozen`. (Body follows.)
+pub fn enter(frozen: Frozen<'_>) -> ! {
+    let _ = frozen;
+    loop {}
+}

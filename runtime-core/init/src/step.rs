@@ -320,4 +320,6 @@ pub struct Frozen<'a> {
     pub wake: i32,
 }
 
+impl Copy for Step<InArena<'_>> {}
+
 const _: () = assert!(!core::mem::needs_drop::<Step<InArena<'static>>>());

@@ -1,0 +1,223 @@
+//! The launch thread: where a container's process is cloned from (design: "the launch thread").
+//!
+//! A process may be seen in a foreign pid namespace only once it is inside that container. So each
+//! launch has a thread of its own, which gives up what a child must not inherit, on itself: other
+//! descriptors, the host's namespaces, capabilities. Then it clones and ends. Nothing here changes
+//! the process around it (I4): descriptor table and fs are unshared first, capabilities and
+//! namespaces belong to the thread.
+
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+
+use nix::errno::Errno;
+use rsrun_init::Frozen;
+
+use super::checked;
+
+/// Enough for the interpreter (its deepest recursion is copy-up); only touched pages cost anything.
+const STACK: usize = 512 << 10;
+
+/// How a process is born.
+#[derive(Debug)]
+pub struct Birth<'a> {
+    /// Descriptors that the child has, sorted; all others are closed on the thread before anything else.
+    pub keep: Vec<RawFd>,
+    /// setns calls of the thread, in order: descriptor and CLONE_NEW* flags.
+    pub joins: Vec<(RawFd, u64)>,
+    /// Directory that becomes the thread's root after the joins.
+    pub root: Option<RawFd>,
+    /// The thread keeps only these capabilities.
+    pub keep_capabilities: Option<u64>,
+    /// CLONE_NEW* flags.
+    pub flags: u64,
+    /// The cgroup it is born in.
+    pub cgroup: Option<BorrowedFd<'a>>,
+    /// What it does.
+    pub frozen: Frozen<'a>,
+}
+
+/// What failed on the launch thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stillborn {
+    /// The system call, as strace names it.
+    pub call: &'static str,
+    /// Why.
+    pub errno: Errno,
+}
+
+struct Portable<'a>(Birth<'a>);
+// SAFETY: the frozen plan holds pointers only into its own arena, which outlives the thread (the
+// scope joins it); nobody writes there after freezing.
+unsafe impl Send for Portable<'_> {}
+
+/// Clones the process; returns its pid in this process's pid namespace.
+pub fn launch(birth: Birth<'_>) -> Result<i32, Stillborn> {
+    let portable = Portable(birth);
+    std::thread::scope(|scope| {
+        let body = move || {
+            let portable = portable;
+            on_thread(&portable.0)
+        };
+        let thread = std::thread::Builder::new()
+            .name("launch".into())
+            .stack_size(STACK)
+            .spawn_scoped(scope, body);
+        let failed = |errno| Stillborn {
+            call: "clone(CLONE_THREAD)",
+            errno,
+        };
+        let thread = thread
+            .map_err(|e| failed(Errno::from_raw(e.raw_os_error().unwrap_or(libc::EAGAIN))))?;
+        thread.join().unwrap_or(Err(failed(Errno::EFAULT)))
+    })
+}
+
+fn on_thread(birth: &Birth<'_>) -> Result<i32, Stillborn> {
+    block_signals().map_err(named("rt_sigprocmask"))?;
+    // SAFETY: only a flag is passed; it affects this thread alone.
+    checked(unsafe { libc::unshare(libc::CLONE_FS) }.into()).map_err(named("unshare(CLONE_FS)"))?;
+    close_others(&birth.keep).map_err(named("close_range"))?;
+    for (fd, flags) in &birth.joins {
+        // SAFETY: only numbers are passed; the namespaces of this thread alone change.
+        checked(unsafe { libc::syscall(libc::SYS_setns, *fd, *flags) }).map_err(named("setns"))?;
+    }
+    if let Some(root) = birth.root {
+        // SAFETY: only numbers and a NUL-terminated text are passed; CLONE_FS is unshared.
+        unsafe {
+            checked(libc::fchdir(root).into()).map_err(named("fchdir"))?;
+            checked(libc::chroot(c".".as_ptr()).into()).map_err(named("chroot"))?;
+        }
+    }
+    if let Some(mask) = birth.keep_capabilities {
+        restrict_capabilities(mask).map_err(named("capset"))?;
+    }
+    clone3(birth).map_err(named("clone3"))
+}
+
+fn named(call: &'static str) -> impl Fn(Errno) -> Stillborn {
+    move |errno| Stillborn { call, errno }
+}
+
+/// The child must not run a handler of ours before it has reset them: all signals wait.
+fn block_signals() -> nix::Result<()> {
+    let every = u64::MAX;
+    // SAFETY: `every` is a kernel sigset of 8 bytes that outlives the call; only this thread's mask changes.
+    checked(unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const every,
+            std::ptr::null_mut::<u64>(),
+            size_of::<u64>(),
+        )
+    })
+    .map(drop)
+}
+
+/// A descriptor table of the thread's own that holds `keep` only. The first call unshares, and
+/// copies nothing above the last one that is kept.
+fn close_others(keep: &[RawFd]) -> nix::Result<()> {
+    let unshare = libc::CLOSE_RANGE_UNSHARE;
+    let close = |first: u32, last: u32, flags: u32| {
+        // SAFETY: only numbers are passed; after the unshare the table is this thread's own, and the
+        // descriptors closed in it stay open in the process's.
+        checked(unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) })
+    };
+    let highest = keep
+        .last()
+        .map_or(0, |fd| fd.unsigned_abs().saturating_add(1));
+    close(highest, u32::MAX, unshare)?;
+    let mut next = 0;
+    for fd in keep {
+        let fd = fd.unsigned_abs();
+        if fd > next {
+            close(next, fd - 1, 0)?;
+        }
+        next = fd.saturating_add(1);
+    }
+    Ok(())
+}
+
+#[repr(C)]
+struct CapHeader {
+    version: u32,
+    pid: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct CapData {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
+
+/// Effective and permitted of this thread := what it has of `mask`; inheritable := none.
+fn restrict_capabilities(mask: u64) -> nix::Result<()> {
+    let mut header = CapHeader {
+        version: CAPABILITY_VERSION_3,
+        pid: 0,
+    };
+    let mut data = [CapData::default(); 2];
+    // SAFETY: header and data have the layout of version 3 and outlive the calls; raw capset changes
+    // this thread alone.
+    unsafe {
+        checked(libc::syscall(
+            libc::SYS_capget,
+            &raw mut header,
+            data.as_mut_ptr(),
+        ))?;
+        for (half, mask) in data.iter_mut().zip([mask as u32, (mask >> 32) as u32]) {
+            half.permitted &= mask;
+            half.effective = half.permitted;
+            half.inheritable = 0;
+        }
+        checked(libc::syscall(
+            libc::SYS_capset,
+            &raw mut header,
+            data.as_ptr(),
+        ))
+        .map(drop)
+    }
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+fn clone3(birth: &Birth<'_>) -> nix::Result<i32> {
+    let mut args = CloneArgs {
+        flags: birth.flags,
+        exit_signal: libc::SIGCHLD as u64,
+        ..CloneArgs::default()
+    };
+    if let Some(cgroup) = birth.cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    // SAFETY: `args` is a whole clone_args that outlives the call. Without CLONE_VM the child has copies
+    // of this stack and of the arena at the same addresses, so `birth.frozen` is valid there; it calls
+    // `enter`, which uses no libc, no heap and no lock, and never returns.
+    unsafe {
+        let pid = libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>());
+        if pid == 0 {
+            rsrun_init::enter(birth.frozen);
+        }
+        checked(pid).map(|pid| pid as i32)
+    }
+}

@@ -1,0 +1,51 @@
+//! Small things about descriptors: eventfd(2), memfd_create(2), duplicates above a number.
+
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use super::checked;
+
+/// A duplicate with a number of at least `lowest`, close-on-exec.
+pub fn duplicate_above(fd: BorrowedFd<'_>, lowest: RawFd) -> nix::Result<OwnedFd> {
+    // SAFETY: only numbers are passed; `fd` is open.
+    let copy =
+        checked(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, lowest) }.into())?;
+    // SAFETY: the kernel just returned this descriptor to us; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy as RawFd) })
+}
+
+/// A duplicate of the descriptor of this process numbered `number`; `EBADF` if it is not open.
+pub fn duplicate_of_number(number: RawFd, lowest: RawFd) -> nix::Result<OwnedFd> {
+    // SAFETY: only numbers are passed; a number that is not open gives EBADF.
+    let copy = checked(unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, lowest) }.into())?;
+    // SAFETY: the kernel just returned this descriptor to us; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy as RawFd) })
+}
+
+/// An eventfd, non-blocking, close-on-exec.
+pub fn eventfd() -> nix::Result<OwnedFd> {
+    // SAFETY: only numbers are passed.
+    let fd = checked(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) }.into())?;
+    // SAFETY: the kernel just returned this descriptor to us; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// An anonymous file in memory, close-on-exec.
+pub fn memfd(name: &CStr) -> nix::Result<OwnedFd> {
+    // SAFETY: `name` is NUL-terminated and outlives the call.
+    let fd = checked(unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) }.into())?;
+    // SAFETY: the kernel just returned this descriptor to us; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// A descriptor that this process was started with, taken into ownership: the listener that
+/// `start` left at a fixed number.
+///
+/// The caller must be the only one that takes `number`, once, before anything else is opened; a
+/// number that is not open gives `EBADF`.
+pub fn adopt(number: RawFd) -> nix::Result<OwnedFd> {
+    // SAFETY: only numbers are passed.
+    checked(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) }.into())?;
+    // SAFETY: the descriptor is open, and by this function's contract nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}

@@ -1,0 +1,84 @@
+//! System calls: the only module of the core with `unsafe`. Everything outside is safe Rust.
+//!
+//! Functions are named after their system call and return the bare errno; the caller adds what
+//! was being done (`.with(|| ..)`), in the words in which strace would print the call.
+#![allow(
+    unsafe_code,
+    reason = "system calls that nix does not wrap; each block has a SAFETY note"
+)]
+
+pub mod arena;
+pub mod birth;
+pub mod exe;
+pub mod fds;
+pub mod heap;
+pub mod mount;
+pub mod pidfd;
+
+use nix::errno::Errno;
+
+/// The result of a raw system call.
+pub(crate) fn checked(result: libc::c_long) -> nix::Result<libc::c_long> {
+    if result < 0 {
+        Err(Errno::last())
+    } else {
+        Ok(result)
+    }
+}
+
+/// The process's own limits of `resource`, (soft, hard).
+pub fn rlimit(resource: u32) -> nix::Result<(u64, u64)> {
+    let mut old = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `old` is a valid rlimit that outlives the call; pid 0 is this process; no new limit.
+    checked(unsafe {
+        libc::syscall(
+            libc::SYS_prlimit64,
+            0,
+            resource,
+            std::ptr::null::<libc::rlimit>(),
+            &raw mut old,
+        )
+    })?;
+    Ok((old.rlim_cur, old.rlim_max))
+}
+
+/// `prlimit(2)` on another process: both limits of `resource`.
+pub fn set_rlimit_of(pid: i32, resource: u32, soft: u64, hard: u64) -> nix::Result<()> {
+    let new = libc::rlimit {
+        rlim_cur: soft,
+        rlim_max: hard,
+    };
+    // SAFETY: `new` is a valid rlimit that outlives the call; the kernel copies it.
+    checked(unsafe {
+        libc::syscall(
+            libc::SYS_prlimit64,
+            pid,
+            resource,
+            &raw const new,
+            std::ptr::null_mut::<libc::rlimit>(),
+        )
+    })
+    .map(drop)
+}
+
+/// `prlimit(2)` read of another process, (soft, hard).
+pub fn rlimit_of(pid: i32, resource: u32) -> nix::Result<(u64, u64)> {
+    let mut old = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `old` is a valid rlimit that outlives the call; no new limit is given.
+    checked(unsafe {
+        libc::syscall(
+            libc::SYS_prlimit64,
+            pid,
+            resource,
+            std::ptr::null::<libc::rlimit>(),
+            &raw mut old,
+        )
+    })?;
+    Ok((old.rlim_cur, old.rlim_max))
+}
