@@ -12,13 +12,13 @@ pub const TIMED_STEPS: usize = 384;
 pub mod failpoint {
     /// No failpoint.
     pub const NONE: u32 = 0;
-    /// Stop (SIGSTOP to self) before the step.
+    /// Wait before the step until the tester changes the kind (a pid 1 is deaf to its own SIGSTOP).
     pub const STOP: u32 = 1;
-    /// Kill (SIGKILL to self) before the step.
+    /// Die of SIGKILL before the step.
     pub const KILL: u32 = 2;
 }
 
-/// Facts of a launch. Every field is written by the child only, but the failpoint.
+/// Facts of a launch. Every field is written by the child only, but the failpoint and `listener_taken`.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Page {
@@ -30,6 +30,8 @@ pub struct Page {
     pub syscall: AtomicU32,
     /// Number of the seccomp notification descriptor in the child, or -1.
     pub listener: AtomicI32,
+    /// Set by the parent once it has the listener: the child goes on.
+    pub listener_taken: AtomicU32,
     /// Host pid of the process that `Step::Reborn` made; 0 before.
     pub reborn: AtomicI32,
     /// Index of the candidate that `FindProgram` chose; u32::MAX before.

@@ -116,6 +116,9 @@ pub enum Wake {
     Console = 3,
     /// Child → parent: nothing but the gate (or execve) is left; parent → child: cgroup limits hold.
     Ready = 4,
+    /// Child → parent: the seccomp listener comes next; look at `Page::listener` until it has a number,
+    /// take it with pidfd_getfd, then set `Page::listener_taken`.
+    Listener = 5,
 }
 
 /// One thing the child does. Order is the plan's business; the child does them as they come.
@@ -197,8 +200,8 @@ pub enum Step<P: Stage> {
         uid: u32,
         gid: u32,
     },
-    /// A symbolic link; an existing identical one is accepted; with `replace` something else of that
-    /// name is removed first (`/dev/ptmx`).
+    /// A symbolic link; something that has its name already is accepted, as runc does; with `replace`
+    /// something else than the same link is removed first (`/dev/ptmx`).
     MakeLink {
         path: P::Text,
         points_to: P::Text,
@@ -279,8 +282,9 @@ pub enum Step<P: Stage> {
     /// `PR_SET_NO_NEW_PRIVS`.
     NoNewPrivileges,
     /// Load the filter; `flags` are `SECCOMP_FILTER_FLAG_*`. With `listener` the number of the
-    /// notification descriptor is noted in the page (`Page::listener`) and the child waits for
-    /// the parent to have taken it with pidfd_getfd.
+    /// notification descriptor is noted in the page (`Page::listener`) after `Wake::Listener`, and the
+    /// child waits for `Page::listener_taken`. Such a step stands before `Ready`: who starts the
+    /// container may be another process, which has no page.
     Seccomp {
         filter: P::Filter,
         flags: u32,

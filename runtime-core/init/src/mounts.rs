@@ -1,0 +1,192 @@
+//! How mounts come into the container: made detached, attached by descriptor onto a target that was
+//! resolved below the root, and never where procfs would be lied about.
+
+use core::ffi::CStr;
+
+use crate::enter::Child;
+use crate::paths;
+use crate::raw::{self, Failed, Fd, MountAttr, Outcome};
+use crate::step::{InArena, MountAttributes, Param};
+
+/// The fields of `Step::MountFilesystem`.
+pub struct Filesystem<'a> {
+    pub fstype: &'a CStr,
+    pub source: &'a CStr,
+    pub params: &'a [Param<InArena<'a>>],
+    pub flags: u64,
+    pub target: &'a CStr,
+    pub copy_up: bool,
+    pub after: MountAttributes,
+}
+
+/// Makes a filesystem and attaches it.
+pub fn filesystem(child: &Child<'_>, wanted: &Filesystem<'_>) -> Outcome<()> {
+    let kind = Kind::of(wanted.fstype);
+    // A link at /proc or /sys of the image would send these somewhere else (CVE-2019-19921), and what
+    // is written below them with it.
+    let existing = match kind {
+        Kind::Proc | Kind::Sys => directory_itself(child.root, wanted.target)?,
+        Kind::Temporary | Kind::Other => None,
+    };
+    let target = match existing {
+        Some(target) => target,
+        None => paths::directory(child.root, wanted.target)?,
+    };
+    refuse_inside_proc(child, &target, wanted.target, kind == Kind::Proc)?;
+    let mount = make(wanted, kind, &target)?;
+    if wanted.copy_up {
+        return Err(Failed::check(libc::ENOSYS));
+    }
+    raw::move_mount(mount.at(), target.at())?;
+    apply(&mount, wanted.after)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Proc,
+    Sys,
+    Temporary,
+    Other,
+}
+
+impl Kind {
+    fn of(fstype: &CStr) -> Self {
+        match fstype.to_bytes() {
+            b"proc" => Self::Proc,
+            b"sysfs" => Self::Sys,
+            b"tmpfs" => Self::Temporary,
+            _ => Self::Other,
+        }
+    }
+}
+
+fn directory_itself(root: i32, path: &CStr) -> Outcome<Option<Fd>> {
+    match paths::resolve_itself(root, path) {
+        Ok(fd) if raw::statx(fd.at(), c"")?.kind() == libc::S_IFDIR => Ok(Some(fd)),
+        Ok(_) => Err(Failed::check(libc::ENOTDIR)),
+        Err(failed) if failed.errno == libc::ENOENT => Ok(None),
+        Err(failed) => Err(failed),
+    }
+}
+
+fn make(wanted: &Filesystem<'_>, kind: Kind, target: &Fd) -> Outcome<Fd> {
+    let context = raw::fsopen(wanted.fstype)?;
+    if !wanted.source.is_empty() {
+        raw::fsconfig_text(context.at(), c"source", wanted.source)?;
+    }
+    if kind == Kind::Temporary {
+        // As runc: a tmpfs looks like the directory that it covers, unless `mode` is named.
+        let mode = raw::statx(target.at(), c"")?.mode;
+        raw::fsconfig_text(context.at(), c"mode", octal(mode & 0o7777).text())?;
+    }
+    for param in wanted.params {
+        match param {
+            Param::Flag(key) => raw::fsconfig_flag(context.at(), key)?,
+            Param::Text(key, value) => raw::fsconfig_text(context.at(), key, value)?,
+        }
+    }
+    raw::fsconfig_create(context.at())?;
+    raw::fsmount(context.at(), wanted.flags)
+}
+
+/// Attaches a tree that the parent made.
+pub fn tree(child: &Child<'_>, tree: i32, target: &CStr) -> Outcome<()> {
+    let top = raw::statx(tree, c"")?;
+    let target_fd = if top.kind() == libc::S_IFDIR {
+        paths::directory(child.root, target)?
+    } else {
+        paths::file(child.root, target)?
+    };
+    let whole_proc = raw::filesystem(tree)? == PROC_SUPER_MAGIC && top.ino == PROC_ROOT_INO;
+    refuse_inside_proc(child, &target_fd, target, whole_proc)?;
+    raw::move_mount(tree, target_fd.at())
+}
+
+/// Changes what is mounted at `target`.
+pub fn change(child: &Child<'_>, target: &CStr, change: MountAttributes) -> Outcome<()> {
+    apply(&paths::resolve(child.root, target)?, change)
+}
+
+fn apply(mount: &Fd, change: MountAttributes) -> Outcome<()> {
+    if change == MountAttributes::default() {
+        return Ok(());
+    }
+    let attributes = MountAttr {
+        set: change.set,
+        clear: change.clear,
+        propagation: change.propagation,
+        userns_fd: 0,
+    };
+    let below = if change.recursive {
+        libc::AT_RECURSIVE
+    } else {
+        0
+    };
+    raw::mount_setattr(mount.at(), c"", libc::AT_EMPTY_PATH | below, &attributes)
+}
+
+pub const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+/// The root of every procfs (fs/proc: PROC_ROOT_INO).
+const PROC_ROOT_INO: u64 = 1;
+
+/// What lxcfs and its like may replace in /proc, and nothing else: a file of another that is mounted over
+/// `/proc/self/attr/exec` would swallow the label that is written there (CVE-2019-16884).
+const ALLOWED_IN_PROC: [&[u8]; 12] = [
+    b"/proc/cpuinfo",
+    b"/proc/diskstats",
+    b"/proc/meminfo",
+    b"/proc/stat",
+    b"/proc/swaps",
+    b"/proc/uptime",
+    b"/proc/loadavg",
+    b"/proc/slabinfo",
+    b"/proc/pressure",
+    b"/proc/net/dev",
+    b"/proc/sys/kernel/ns_last_pid",
+    b"/proc/sys/crypto/fips_enabled",
+];
+
+/// Asks the inode that was found, not the path that was asked for.
+fn refuse_inside_proc(
+    child: &Child<'_>,
+    target: &Fd,
+    path: &CStr,
+    whole_proc: bool,
+) -> Outcome<()> {
+    let refused = Err(Failed::check(libc::EPERM));
+    let inode = raw::statx(target.at(), c"")?;
+    let root = raw::statx(child.root, c"")?;
+    if (inode.dev, inode.ino) == (root.dev, root.ino) {
+        // What is resolved later below the root descriptor would be beneath this mount, unseen.
+        return Err(Failed::check(libc::EBUSY));
+    }
+    if raw::filesystem(target.at())? == PROC_SUPER_MAGIC {
+        let allowed = if inode.ino == PROC_ROOT_INO {
+            whole_proc
+        } else {
+            ALLOWED_IN_PROC.contains(&path.to_bytes())
+        };
+        return if allowed { Ok(()) } else { refused };
+    }
+    if whole_proc {
+        return Ok(());
+    }
+    match raw::statx(child.root, c"proc") {
+        Ok(proc) if (proc.dev, proc.ino) == (inode.dev, inode.ino) => refused,
+        _ => Ok(()),
+    }
+}
+
+/// Octal digits for the `mode` option.
+struct Octal([u8; 6]);
+
+fn octal(mode: u32) -> Octal {
+    let digit = |shift: u32| b'0'.wrapping_add(((mode >> shift) & 7) as u8);
+    Octal([b'0', digit(9), digit(6), digit(3), digit(0), 0])
+}
+
+impl Octal {
+    fn text(&self) -> &CStr {
+        raw::until_nul(&self.0)
+    }
+}

@@ -1,0 +1,53 @@
+//! Steps that change which namespaces this process is in, and who it is there.
+
+use core::ffi::CStr;
+
+use crate::enter::Child;
+use crate::procfs;
+use crate::raw::{self, Outcome, PrctlNumber, Side};
+
+/// Root of the user namespace just entered. Where setgroups is denied there is nothing to drop by it.
+pub fn become_root(child: &mut Child<'_>) -> Outcome<()> {
+    child.foreign_user = true;
+    match raw::setgroups(&[]) {
+        Err(failed) if failed.errno != libc::EPERM => return Err(failed),
+        _ => {}
+    }
+    raw::setresgid(0)?;
+    raw::setresuid(0)
+}
+
+/// The pid namespace joined before is for children only: go on as a new process in it, whose parent
+/// is the shim, and end here.
+pub fn be_reborn(child: &Child<'_>) -> Outcome<()> {
+    match raw::clone_sibling(&child.frozen.page.reborn)? {
+        Side::New => Ok(()),
+        Side::Old => raw::exit(0),
+    }
+}
+
+/// A time namespace takes its offsets before its first process enters.
+pub fn new_time(child: &Child<'_>, offsets: &CStr) -> Outcome<()> {
+    raw::unshare(u64::from(libc::CLONE_NEWTIME.cast_unsigned()))?;
+    if !offsets.is_empty() {
+        write_offsets(child, offsets)?;
+    }
+    let namespace = procfs::namespace(child, c"time_for_children")?;
+    raw::setns(
+        namespace.at(),
+        u64::from(libc::CLONE_NEWTIME.cast_unsigned()),
+    )
+}
+
+/// The change of ids in a user namespace made this process undumpable, and with that gave its files in
+/// procfs to the host's root, who we are not.
+fn write_offsets(child: &Child<'_>, offsets: &CStr) -> Outcome<()> {
+    let dumpable = raw::prctl(PrctlNumber::GetDumpable, [0; 4])?;
+    raw::prctl(PrctlNumber::SetDumpable, [1, 0, 0, 0])?;
+    let written = procfs::own(child, c"self/timens_offsets", libc::O_WRONLY)
+        .and_then(|file| procfs::write_whole(&file, offsets.to_bytes()));
+    if dumpable != 1 {
+        raw::prctl(PrctlNumber::SetDumpable, [0; 4])?;
+    }
+    written
+}
