@@ -35,7 +35,11 @@ fetch_kernel() {
     fetch_alone "$1" "$(apt-cache depends linux-image-amd64 | sed -n 's/.*Depends: \(linux-image-[0-9][^ ]*\).*/\1/p' | head -1)"
 }
 
+# Only its parser, for the guest: installed here, it would start a service.
+apparmor() { unpacked_alone bookworm "$1" apparmor; }
+
 installed cpio kmod e2fsprogs qemu-system-x86 seabios python3-minimal busybox-static
+once apparmor bookworm apparmor
 [ $# -gt 0 ] || set -- 6.1
 for version; do
     once "kernel/$version" "$(cat hack/setup/vm.sh hack/vm/{extract-vmlinux.py,prune-modules.sh,make-initramfs.sh} | sha256sum | cut -c1-16)" kernel "$version"

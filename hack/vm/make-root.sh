@@ -6,14 +6,10 @@ set -euo pipefail
 . hack/env.sh
 out=$1
 
-tools=(bash sh env cat cp mv ln ls mkdir mkfifo mknod rm rmdir chmod chown touch stat readlink realpath
-    head tail sort uniq tr wc cut seq tee dd df du date sleep sync timeout true false id whoami
-    sha256sum md5sum printf basename dirname nproc uname mktemp truncate test expr yes nohup stdbuf
-    grep sed awk find xargs tar gzip diff cmp file
-    mount umount mountpoint findmnt losetup unshare nsenter setpriv lsns prlimit taskset ionice
-    chrt flock setsid script dmesg hostname blkid swapon swapoff mkswap fallocate
-    ps kill pgrep pkill top free sysctl ip modprobe insmod lsmod
-    mkfs.ext4 mke2fs strace jq hyperfine getent getcap setcap capsh apparmor_parser)
+# Packages whose every command is there: a list of commands would be short of one
+# with each new test.
+packages=(bash dash coreutils util-linux mount util-linux-extra procps iproute2 findutils grep sed mawk tar gzip
+    diffutils file hostname e2fsprogs kmod libcap2-bin strace jq hyperfine libc-bin)
 
 root=$(mktemp -d -p "$RSRUN_CACHE")
 trap 'rm -rf "$root"' EXIT
@@ -34,15 +30,22 @@ place() {
 libraries() { ldd "$@" 2>/dev/null | awk '/=> \// { print $3 } $1 ~ /^\// && $1 !~ /:$/ { print $1 }' | sort -u; }
 
 binaries=()
-for tool in "${tools[@]}"; do
-    path=$(type -P "$tool") || continue
-    place "$path"
-    binaries+=("$path")
+for file in $(dpkg -L "${packages[@]}" 2>/dev/null | grep -E '^/(usr/)?s?bin/.' | sort -u) /usr/bin/awk /bin/sh; do
+    [ -x "$file" ] || continue
+    place "$file"
+    binaries+=("$file")
 done
-for library in $(libraries "${binaries[@]}" "$RSRUN_CONTAINERD_DIR"/*/bin/* "$RSRUN_RUNC_DIR"/*/runc) \
-    /usr/lib/x86_64-linux-gnu/libnss_files.so.2 /usr/lib/x86_64-linux-gnu/libgcc_s.so.1; do
+for file in "$RSRUN_CACHE"/apparmor/sbin/apparmor_parser; do
+    cp "$file" "$root/usr/sbin/"
+    binaries+=("$file")
+done
+for library in $(libraries "${binaries[@]}" "$RSRUN_CONTAINERD_DIR"/*/bin/* "$RSRUN_RUNC_DIR"/*/runc); do
     # A library is found by the name that is asked for, so links stay links.
     place "$(realpath -s "$library" | sed 's#^/lib#/usr/lib#')"
+done
+# What the C library opens by itself, without being linked to it.
+for library in libnss_files.so.2 libgcc_s.so.1; do
+    for file in /usr/lib/*-linux-gnu/$library; do place "$file"; done
 done
 cp /bin/busybox "$root/usr/bin/busybox"
 
