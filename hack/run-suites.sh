@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Runs built suites one after the other and marks where each begins and ends:
+#
+#     hack/run-suites.sh native [SUITE…]    on this machine
+#     hack/run-suites.sh vm [SUITE…]        in the virtual machine (hack/vm/run)
+#     hack/run-suites.sh here [SUITE…]      without any preparation (what the two call)
+#
+# All suites without a name. FILTER=text runs the cases whose name has it. The log is
+# target/results/native.log or vm.log, for hack/test-report.py.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+RSRUN_SOURCE=$PWD
+. hack/env.sh
+
+# A suite that hangs must not take the results of the others with it.
+limit=${RSRUN_SUITE_LIMIT:-780}
+# What may bring a machine down or leaves it changed runs in the guest only.
+guest_only=" attacks faults "
+
+here() {
+    local name status worst=0
+    [ $# -gt 0 ] || set -- $(ls target/suites)
+    for name; do
+        echo "==> suite $name"
+        timeout -k 10 "$limit" "target/suites/$name" ${FILTER:+"$FILTER"} 2>&1
+        status=$?
+        echo "==> ended $name $status"
+        [ $status = 0 ] || worst=1
+    done
+    return $worst
+}
+
+native() {
+    local names=() name
+    for name in "${@:-$(ls target/suites)}"; do
+        for name in $name; do [[ $guest_only == *" $name "* ]] || names+=("$name"); done
+    done
+    # A tree of its own, where clone into a cgroup, kill and freeze work whatever
+    # layout this machine has; its own mounts stay as they are.
+    unshare --mount --propagation private bash -c '
+        set -e
+        if [ "$(stat -f -c %T /sys/fs/cgroup)" != cgroup2fs ]; then
+            umount -R /sys/fs/cgroup
+            mount -t cgroup2 cgroup2 /sys/fs/cgroup
+        fi
+        exec "$0" here "$@"' "$0" "${names[@]}"
+}
+
+# The guest must end inside the limit with all its suites together.
+vm() { hack/vm/run --limit "${RSRUN_VM_LIMIT:-900}" env FILTER="${FILTER:-}" hack/run-suites.sh here "$@"; }
+
+where=$1
+shift
+case $where in
+here) here "$@" ;;
+native | vm)
+    mkdir -p target/results
+    "$where" "$@" 2>&1 < /dev/null | tee "target/results/$where.log"
+    exit "${PIPESTATUS[0]}"
+    ;;
+*)
+    echo "hack/run-suites.sh native|vm|here [SUITE…]" >&2
+    exit 2
+    ;;
+esac

@@ -1,0 +1,104 @@
+#!/usr/bin/env python3
+"""Adds up what the suites said, over all places in which they ran.
+
+    test-report.py LOG…      e.g. target/results/{check,native,vm}.log
+
+A log has the lines of Rust's test harnesses (`test NAME ... ok|FAILED|ignored`),
+`skip NAME: reason` for a case that saw at run time that it can't run here, and the
+marks `==> suite NAME` and `==> ended NAME STATUS` of hack/run-suites.sh. One case in
+several logs counts once: it failed if it failed anywhere, and it passed if it passed
+anywhere, so what is skipped here and passes in the virtual machine has passed. A
+suite that was begun and did not end by itself is a failure of its own.
+
+The last line is the result; the exit status is 0 only if nothing failed and at
+least one test ran.
+"""
+
+import re
+import sys
+
+TEST = re.compile(r"^test (?:\[[^\]]*\] )?(?P<name>.+?)(?: - should panic)? \.\.\. (?P<result>ok|FAILED|failed|ignored)(?:, (?P<reason>.*))?\b")
+SKIP = re.compile(r"^skip (?P<name>[^:\s]+(?:::[^:\s]+)*): (?P<reason>.+)$")
+BEGIN = re.compile(r"^==> suite (?P<name>\S+)$")
+END = re.compile(r"^==> ended (?P<name>\S+) (?P<status>\d+)$")
+
+RANK = {"FAILED": 2, "ok": 1, "ignored": 0}
+
+
+class Cases:
+    """Every case with the weightiest of its results."""
+
+    def __init__(self):
+        self.results = {}
+
+    def add(self, suite, name, result, place, reason=""):
+        key = (suite, name)
+        old = self.results.get(key)
+        if old is None or RANK[result] > RANK[old[0]]:
+            self.results[key] = (result, place, reason)
+
+    def of(self, result):
+        return [(f"{suite}: {name}", place, reason)
+                for (suite, name), (found, place, reason) in sorted(self.results.items()) if found == result]
+
+
+def read(path, cases):
+    place = path.rsplit("/", 1)[-1].removesuffix(".log")
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            lines = file.read().splitlines()
+    except OSError as error:
+        cases.add(place, "ran at all", "FAILED", place, str(error))
+        return
+    suite, skips, tests, failed = None, {}, {}, False
+
+    def close(status):
+        nonlocal suite, skips, tests
+        for name, (result, reason) in tests.items():
+            if name in skips and result != "FAILED":
+                result, reason = "ignored", skips[name]
+            cases.add(suite, name, result, place, reason)
+        for name in skips.keys() - tests.keys():
+            cases.add(suite, name, "ignored", place, skips[name])
+        failed = any(result == "FAILED" for result, _ in tests.values())
+        if status is None:
+            cases.add(suite, "ends by itself", "FAILED", place, "its log stops in the middle")
+        elif status != 0 and not failed:
+            why = "it hung" if status in (124, 137) else f"it ended with status {status} and named no failed case"
+            cases.add(suite, "ends by itself", "FAILED", place, why)
+        elif not tests:
+            cases.add(suite, "has tests", "FAILED", place, "it named none")
+        suite, skips, tests = None, {}, {}
+
+    for line in lines:
+        if found := BEGIN.match(line):
+            if suite is not None:
+                close(None)
+            suite = found["name"]
+        elif suite is None:
+            continue
+        elif found := END.match(line):
+            close(int(found["status"]))
+        elif found := TEST.match(line):
+            result = {"failed": "FAILED"}.get(found["result"], found["result"])
+            tests[found["name"]] = (result, found["reason"] or "")
+        elif found := SKIP.match(line):
+            skips[found["name"]] = found["reason"]
+    if suite is not None:
+        close(None)
+
+
+def main():
+    cases = Cases()
+    for path in sys.argv[1:]:
+        read(path, cases)
+    passed, failed, skipped = cases.of("ok"), cases.of("FAILED"), cases.of("ignored")
+    for name, place, reason in skipped:
+        print(f"skipped {name} ({place}): {reason or 'it gave no reason'}")
+    for name, place, reason in failed:
+        print(f"FAILED {name} ({place}){': ' + reason if reason else ''}")
+    print(f"{len(passed)} passed, {len(failed)} failed, {len(skipped)} skipped")
+    sys.exit(0 if passed and not failed else 1)
+
+
+main()
