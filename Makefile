@@ -1,0 +1,90 @@
+# make demo       see it work: from nothing in some minutes
+# make test       everything: checks, suites here, suites in a virtual machine
+# make help       the finer targets
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := build
+.DELETE_ON_ERROR:
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+# One set of flags for every build here, so that a check, a test and a release share
+# what they compile. Static: what is shipped needs nothing of the host it runs on.
+export CARGO_BUILD_TARGET ?= $(shell rustc -vV | sed -n 's/^host: //p')
+export RUSTFLAGS ?= -C target-feature=+crt-static
+export RSRUN_SOURCE := $(CURDIR)
+export RSRUN_TARGET := $(CARGO_BUILD_TARGET)
+
+ENV := . hack/env.sh;
+BIN := $(or $(CARGO_TARGET_DIR),target)/$(CARGO_BUILD_TARGET)/release
+PROGRAMS := containerd-shim-rsrun-v2 rsrun
+
+.PHONY: help setup setup-build build check fmt clippy deny tidy unit docs suites demo demo-vm demo-prepared \
+	test test-native test-vm report bench vm install uninstall clean
+
+help: ## show this
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: ## install and fetch everything that a test needs
+	hack/setup.sh all
+
+# The compiler's own needs, for everything below; no time once they are there.
+setup-build:
+	@hack/setup/packages.sh build
+
+build: setup-build ## both programs as users get them: release, static, in target/TRIPLE/release
+	cargo build --release --locked -p containerd-shim-rsrun-v2 -p rsrun
+	@hack/is-static.sh $(addprefix $(BIN)/,$(PROGRAMS))
+
+check: setup-build ## format, lints, dependencies, rules of the tree, unit tests, docs
+	hack/check.sh
+
+fmt clippy deny tidy unit docs: setup-build ## one step of check
+	hack/check.sh $@
+
+suites: setup-build ## build the test suites into target/suites
+	hack/build-suites.sh
+
+test-native: build suites ## the suites on this machine; SUITE=name FILTER=text for less
+	hack/setup.sh image containerd runtimes
+	hack/run-suites.sh native $(SUITE)
+
+test-vm: build suites ## the suites in the virtual machine; SUITE=name FILTER=text for less
+	hack/setup.sh image containerd runtimes vm
+	hack/run-suites.sh vm $(SUITE)
+
+test: ## everything; the last line is the result
+	hack/test.sh
+
+report: ## add up the logs of the last runs
+	hack/test-report.py target/results/*.log
+
+demo: ## install what is missing, build, run containers through a private containerd
+	hack/demo.sh
+
+demo-vm: demo-prepared ## the demo with limits, in the virtual machine
+	hack/setup.sh vm containerd runtimes
+	hack/vm/run env RSRUN_PREPARED=1 hack/demo.sh
+
+demo-prepared: build
+	hack/setup.sh demo
+
+bench: build suites ## beside the Go shim with runc and crun, in one run
+	hack/setup.sh image containerd runtimes
+	hack/bench.sh
+
+vm: ## a shell's worth of a command in the virtual machine: make vm COMMAND='uname -a'
+	hack/vm/run bash -c $(if $(COMMAND),'$(COMMAND)','uname -a')
+
+install: ## both programs into DESTDIR/PREFIX/bin
+	@test -x $(BIN)/rsrun || { echo "nothing is built: run make build first" >&2; exit 1; }
+	install -d $(DESTDIR)$(PREFIX)/bin
+	install -m 755 $(addprefix $(BIN)/,$(PROGRAMS)) $(DESTDIR)$(PREFIX)/bin/
+
+uninstall: ## take them away again
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,$(PROGRAMS))
+
+clean: ## remove what was built; what was fetched stays in the cache
+	cargo clean
