@@ -2,6 +2,7 @@
 //!
 //! Sync; knows no tokio, no protobuf, no containerd. Everything that blocks takes a [`Cancel`].
 
+pub mod cgroup;
 pub mod container;
 pub mod error;
 pub mod freeze;

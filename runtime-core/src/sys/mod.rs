@@ -9,6 +9,7 @@
 
 pub mod arena;
 pub mod birth;
+pub mod bpf;
 pub mod exe;
 pub mod fds;
 pub mod heap;

@@ -1,0 +1,148 @@
+//! How a container's cgroup is made: each level of its path, with all controllers that can be had.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use super::file::{self, Buffer};
+use super::{Cgroup, Controllers, Events, Mount, open_below, path};
+use crate::error::{Context, Error, ErrorKind, Result, errno_text};
+
+impl Cgroup {
+    /// Makes the cgroup at `path` (from [`resolve`](super::resolve)) and those above it.
+    ///
+    /// Every level above it gives all its controllers to its children, as runc does, so that later
+    /// updates may use what create did not. One that can't be given (the level has processes of its
+    /// own, or is threaded) is noted and reported when a limit needs it.
+    ///
+    /// A cgroup that is there already is used when it is empty; `AlreadyExists` with processes in it,
+    /// `Unsupported` when it is frozen (the init would never get to run) or threaded. On failure what
+    /// was made is removed.
+    pub fn create(mount: &Mount, path: &str) -> Result<Self> {
+        let mut made = Made::default();
+        let created = descend(mount, path, &mut made).and_then(|(dir, refused)| {
+            let mut cgroup = Self::held(mount, path.to_owned(), dir)?;
+            for (name, reason) in refused {
+                if !cgroup.controllers.has(&name) {
+                    cgroup.controllers.refuse(&name, reason);
+                }
+            }
+            cgroup.refuse_unusable()?;
+            Ok(cgroup)
+        });
+        if created.is_err() {
+            made.undo();
+        }
+        created
+    }
+
+    fn refuse_unusable(&self) -> Result<()> {
+        let now = Events::open(self)?.now()?;
+        if now.populated {
+            return Err(Error::new(
+                ErrorKind::AlreadyExists,
+                format!("container's cgroup is not empty: {}", self.path),
+            ));
+        }
+        // Of a new cgroup it says whether one above it is frozen.
+        if now.frozen {
+            return Err(Error::unsupported(
+                "create in a frozen cgroup",
+                format!("container's cgroup unexpectedly frozen: {}", self.path),
+            ));
+        }
+        let kind = Buffer::default()
+            .read(self.dir(), "cgroup.type")?
+            .map(|kind| kind.trim().to_owned());
+        match kind.as_deref() {
+            Some("domain") | None => Ok(()),
+            Some(kind) => Err(Error::unsupported(
+                "threaded cgroups",
+                format!("cgroup {} is in {kind} mode", self.path),
+            )),
+        }
+    }
+}
+
+type Refused = Vec<(String, String)>;
+
+fn descend(mount: &Mount, path: &str, made: &mut Made) -> Result<(OwnedFd, Refused)> {
+    let mut refused = Refused::new();
+    let mut buffer = Buffer::default();
+    let mut walked = String::new();
+    let mut current = open_below(mount.dir(), ".").with(|| "open the root of cgroup v2")?;
+    for part in path::components(path)? {
+        if !mount.controllers().is_empty() {
+            give_controllers(current.as_fd(), &walked, &mut buffer, &mut refused)?;
+        }
+        walked = format!("{walked}/{part}");
+        match mkdirat(&current, part, Mode::from_bits_truncate(0o755)) {
+            Ok(()) => made.push(current.as_fd(), part)?,
+            Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(Error::os(errno, format!("mkdir cgroup {walked}"))),
+        }
+        current = open_below(current.as_fd(), part).with(|| format!("open cgroup {walked}"))?;
+    }
+    Ok((current, refused))
+}
+
+/// Enables for the children of `dir` every controller that it has.
+fn give_controllers(
+    dir: BorrowedFd<'_>,
+    path: &str,
+    buffer: &mut Buffer,
+    refused: &mut Refused,
+) -> Result<()> {
+    const FILE: &str = "cgroup.subtree_control";
+    let mut read = |name| -> Result<Controllers> {
+        Ok(buffer
+            .read(dir, name)?
+            .map(Controllers::parse)
+            .unwrap_or_default())
+    };
+    let given = read(FILE)?;
+    let has = read("cgroup.controllers")?;
+    let missing: Vec<_> = has
+        .iter()
+        .filter(|name| !given.has(name))
+        .map(|name| format!("+{name}"))
+        .collect();
+    // One write for all when it works: each one that changes something waits for an RCU grace period.
+    if missing.is_empty() || file::write(dir, FILE, &missing.join(" ")).is_ok() {
+        return Ok(());
+    }
+    for change in missing {
+        if let Err(errno) = file::write(dir, FILE, &change) {
+            let at = if path.is_empty() { "/" } else { path };
+            let reason = format!("write {change} to {FILE} of {at}: {}", errno_text(errno));
+            refused.push((change.trim_start_matches('+').to_owned(), reason));
+        }
+    }
+    Ok(())
+}
+
+/// What was made, so that a failure leaves nothing: parent and name of each level, outermost first.
+#[derive(Default)]
+struct Made(Vec<(OwnedFd, String)>);
+
+impl Made {
+    fn push(&mut self, parent: BorrowedFd<'_>, name: &str) -> Result<()> {
+        let parent = parent
+            .try_clone_to_owned()
+            .map_err(|error| Error::new(ErrorKind::Exhausted, "dup(cgroup)").caused_by(error))?;
+        self.0.push((parent, name.to_owned()));
+        Ok(())
+    }
+
+    /// A level that another create has begun to use meanwhile (EBUSY, ENOTEMPTY) stays.
+    fn undo(&mut self) {
+        while let Some((parent, name)) = self.0.pop() {
+            if let Err(errno) = unlinkat(&parent, name.as_str(), UnlinkatFlags::RemoveDir) {
+                log::debug!("rmdir cgroup {name} after a failed create: {errno}");
+                return;
+            }
+        }
+    }
+}
