@@ -1,5 +1,6 @@
 //! Shared ground of the suites.
 
+pub mod cli;
 pub mod command;
 pub mod containerd;
 pub mod ground;
