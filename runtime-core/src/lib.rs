@@ -6,6 +6,7 @@ pub mod cgroup;
 pub mod container;
 pub mod error;
 pub mod freeze;
+pub mod host;
 pub mod id;
 pub mod plan;
 pub mod process;

@@ -7,6 +7,36 @@ use std::ffi::CString;
 use std::path::PathBuf;
 
 use rsrun_init::step::{FilterLine, MountAttributes, Param, Stage, Step};
+use serde::{Deserialize, Serialize};
+
+mod capabilities;
+mod cgroup;
+mod create;
+mod devices;
+mod draft;
+mod exec;
+mod facts;
+mod hooks;
+mod mounts;
+pub mod namespaces;
+mod options;
+mod process;
+mod scheduling;
+mod sysctl;
+mod text;
+mod words;
+
+pub use capabilities::CAPABILITY_NAMES;
+pub use cgroup::{CgroupPlace, CgroupRequest, default_device_rules};
+pub use create::create;
+pub use exec::exec;
+pub use facts::{
+    ContainerHooks, ContainerPlan, CreateFacts, ExecAsk, ExecFacts, Listener, ProcessPlan,
+    ProgramWords, SeccompProgram,
+};
+pub use hooks::{HookPlace, hook, program};
+pub use options::mount_option_words;
+pub use words::{explain, step_words};
 
 /// The stage of the plan: texts owned, descriptors named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +60,7 @@ pub type PlanStep = Step<Planned>;
 pub struct FdName(pub usize);
 
 /// One range of an id map, as in `/proc/PID/uid_map`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdRange {
     /// First id inside.
     pub inside: u32,
@@ -41,7 +71,7 @@ pub struct IdRange {
 }
 
 /// The id maps of a user namespace or of an id-mapped mount.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdMaps {
     /// User ids.
     pub uid: Vec<IdRange>,
@@ -82,6 +112,8 @@ pub enum FdSource {
     Gate,
     /// A file of the host, opened O_PATH.
     HostPath(PathBuf),
+    /// The root directory of the container's init as it stands now (`/proc/PID/root`), O_PATH.
+    InitRoot,
 }
 
 /// Namespaces that the launch thread enters before clone3, by one setns.
@@ -111,6 +143,12 @@ pub struct Plan {
     pub fds: Vec<FdSource>,
     /// Entered on the launch thread, in order.
     pub joins: Vec<Join>,
+    /// After the joins the thread makes this directory its root (hooks before pivot_root: setns of a
+    /// mount namespace lands on top of whatever covers `/`, which is the container's root already).
+    pub root: Option<FdName>,
+    /// CPUs of the thread during clone3 (`execCPUAffinity.initial`); the kernel narrows them to the
+    /// cpuset of the cgroup. `None` leaves them.
+    pub thread_affinity: Option<Vec<u64>>,
     /// The thread then keeps only these capabilities (exec into a namespace others see).
     pub keep_capabilities: Option<u64>,
     /// CLONE_NEW* flags of clone3.

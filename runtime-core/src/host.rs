@@ -1,0 +1,180 @@
+//! Facts about this machine and about us on it, probed once.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, FsType, statfs};
+
+use crate::error::{Context, Error, Result};
+use crate::sys;
+
+/// Release of the kernel: major and minor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KernelVersion(pub u32, pub u32);
+
+/// The oldest kernel that has all we rely on: `cgroup.kill` and `mount_setattr` came last.
+pub const KERNEL_FLOOR: KernelVersion = KernelVersion(5, 14);
+
+/// Facts of the host.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Host {
+    /// Its kernel.
+    pub kernel: KernelVersion,
+    /// Where cgroup2 is mounted.
+    pub cgroup_mount: PathBuf,
+    /// What is mounted there.
+    pub cgroup: CgroupState,
+    /// AppArmor is enabled.
+    pub apparmor: bool,
+    /// It has attribute files of its own (`attr/apparmor/exec`, Linux 5.8).
+    pub apparmor_attributes: bool,
+    /// SELinux is enabled.
+    pub selinux: bool,
+    /// CPUs that are possible on it.
+    pub cpus: u32,
+    /// The highest capability that the kernel knows.
+    pub last_capability: u32,
+    /// Our own bounding set: nothing beyond can be given.
+    pub bounding: u64,
+    /// Our own hard limits by resource.
+    pub hard_limits: Vec<u64>,
+    /// We run in a user namespace: no mknod, no raising of limits.
+    pub in_user_namespace: bool,
+    /// `/proc/kcore` exists.
+    pub has_kcore: bool,
+}
+
+/// What is mounted at `/sys/fs/cgroup`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CgroupState {
+    /// cgroup2.
+    Unified,
+    /// Version 1, or both: not supported.
+    Legacy,
+    /// Nothing.
+    Missing,
+}
+
+impl Host {
+    /// Asks the kernel. A kernel below the floor is refused by name.
+    pub fn probe() -> Result<Self> {
+        let kernel = kernel_version()?;
+        if kernel < KERNEL_FLOOR {
+            return Err(Error::unsupported(
+                "kernel",
+                format!(
+                    "linux {}.{} is too old: rsrun needs {}.{}, which has cgroup.kill and mount_setattr",
+                    kernel.0, kernel.1, KERNEL_FLOOR.0, KERNEL_FLOOR.1
+                ),
+            ));
+        }
+        let cgroup_mount = PathBuf::from("/sys/fs/cgroup");
+        Ok(Self {
+            kernel,
+            cgroup: cgroup_state(&cgroup_mount),
+            cgroup_mount,
+            apparmor: starts_with("/sys/module/apparmor/parameters/enabled", b"Y"),
+            apparmor_attributes: exists("/proc/self/attr/apparmor/exec"),
+            selinux: exists("/sys/fs/selinux/enforce"),
+            cpus: possible_cpus(),
+            last_capability: number("/proc/sys/kernel/cap_last_cap")?,
+            bounding: bounding_set()?,
+            hard_limits: hard_limits()?,
+            in_user_namespace: !is_initial_user_namespace(),
+            has_kcore: exists("/proc/kcore"),
+        })
+    }
+
+    /// Our own hard limit of `resource`; `None` for one that this kernel does not have.
+    #[must_use]
+    pub fn hard_limit(&self, resource: u32) -> Option<u64> {
+        self.hard_limits.get(resource as usize).copied()
+    }
+}
+
+fn kernel_version() -> Result<KernelVersion> {
+    let name = nix::sys::utsname::uname().with(|| "uname()")?;
+    let release = name.release().to_string_lossy().into_owned();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    let mut next = || numbers.next().and_then(|n| n.parse().ok());
+    match (next(), next()) {
+        (Some(major), Some(minor)) => Ok(KernelVersion(major, minor)),
+        _ => Err(Error::unsupported(
+            "kernel",
+            format!("the kernel's release {release:?} does not start with two numbers"),
+        )),
+    }
+}
+
+fn cgroup_state(mount: &Path) -> CgroupState {
+    const TMPFS: FsType = nix::sys::statfs::TMPFS_MAGIC;
+    match statfs(mount) {
+        Ok(found) if found.filesystem_type() == CGROUP2_SUPER_MAGIC => CgroupState::Unified,
+        Ok(found) if found.filesystem_type() == TMPFS => CgroupState::Legacy,
+        _ => CgroupState::Missing,
+    }
+}
+
+/// The first bytes of a small file of the kernel.
+fn read(path: &str) -> Result<String> {
+    let mut text = String::new();
+    File::open(path)
+        .and_then(|file| file.take(64 << 10).read_to_string(&mut text))
+        .map_err(|cause| {
+            Error::new(crate::ErrorKind::Internal, format!("read {path}")).caused_by(cause)
+        })?;
+    Ok(text)
+}
+
+fn starts_with(path: &str, prefix: &[u8]) -> bool {
+    read(path).is_ok_and(|text| text.as_bytes().starts_with(prefix))
+}
+
+fn exists(path: &str) -> bool {
+    nix::sys::stat::lstat(path).is_ok()
+}
+
+fn number(path: &str) -> Result<u32> {
+    let text = read(path)?;
+    text.trim().parse().map_err(|_| {
+        Error::new(
+            crate::ErrorKind::Internal,
+            format!("{path} holds {text:?}, not a number"),
+        )
+    })
+}
+
+/// `0-3` and the like: one more than the last number.
+fn possible_cpus() -> u32 {
+    let list = read("/sys/devices/system/cpu/possible").unwrap_or_default();
+    let last = list.trim().rsplit(['-', ',']).next();
+    last.and_then(|n| n.parse::<u32>().ok())
+        .map_or(1, |n| n + 1)
+}
+
+fn bounding_set() -> Result<u64> {
+    let status = read("/proc/thread-self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
+    line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .ok_or_else(|| {
+            Error::new(
+                crate::ErrorKind::Internal,
+                "/proc/thread-self/status has no CapBnd",
+            )
+        })
+}
+
+fn hard_limits() -> Result<Vec<u64>> {
+    let hard = |resource| sys::rlimit(resource).map(|(_, hard)| hard);
+    (0..16)
+        .map(|resource| hard(resource).with(|| format!("prlimit(0, {resource})")))
+        .collect()
+}
+
+/// The initial one maps every id to itself, and can't be told from a full identity map by that; its
+/// inode number is fixed (`PROC_USER_INIT_INO`).
+fn is_initial_user_namespace() -> bool {
+    const INITIAL: u64 = 0xEFFF_FFFD;
+    nix::sys::stat::stat("/proc/self/ns/user").is_ok_and(|found| found.st_ino == INITIAL)
+}

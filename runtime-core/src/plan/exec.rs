@@ -1,0 +1,168 @@
+//! The plan of a process that is added to a container.
+
+use oci_spec::runtime::Process;
+use rsrun_init::step::{CapabilitySets, Step};
+
+use super::capabilities::{CHOWN, SETGID, SETPCAP, SETUID, SYS_ADMIN, SYS_NICE};
+use super::create::{container_scheduling, keyring};
+use super::draft::Draft;
+use super::facts::{ExecAsk, ExecFacts, ProcessPlan};
+use super::namespaces::{TIME, USER};
+use super::process::{End, Ending, Origin, Resolved};
+use super::scheduling::mask_of;
+use super::{FdSource, Join};
+use crate::error::Result;
+use crate::host::Host;
+
+/// The plan of an exec in the container of `facts`. JSON pointers in its errors start at the process
+/// document.
+pub fn exec(
+    process: &Process,
+    facts: &ExecFacts,
+    ask: &ExecAsk,
+    host: &Host,
+) -> Result<ProcessPlan> {
+    let origin = Origin {
+        place: "",
+        terminal: ask.terminal,
+        home: ask.home.as_deref(),
+    };
+    let resolved = Resolved::read(process, &facts.defaults, &origin, host)?;
+    let mut draft = Draft::default();
+    draft.adoption.oom_score_adj = facts.oom_score_adj;
+    draft.adoption.raise = resolved.raised(host);
+    draft.keep_capabilities = kept(&resolved, facts);
+    enter(&mut draft, facts);
+    draft.step(Step::ResetInherited);
+    affinity(&mut draft, process, facts)?;
+    if resolved.terminal.is_none() {
+        draft.step(Step::NewSession { terminal: false });
+    }
+    if !facts.no_new_keyring {
+        draft.step(keyring(&facts.id)?);
+    }
+    if !resolved.labels.is_empty() {
+        draft.step(Step::OpenProc);
+    }
+    if let Some(keep) = narrowed(&resolved, facts) {
+        draft.step(Step::Capabilities(CapabilitySets {
+            effective: keep,
+            permitted: keep,
+            inheritable: 0,
+            ambient: 0,
+        }));
+    }
+    draft.step(Step::OpenRoot);
+    if let Some(size) = resolved.terminal {
+        draft.step(Step::OpenConsole {
+            rows: size.rows,
+            columns: size.columns,
+            uid: resolved.uid,
+            bind: false,
+        });
+        draft.step(Step::NewSession { terminal: true });
+    }
+    resolved.place_streams(&mut draft);
+    let (program, warnings) = (resolved.program.clone(), resolved.warnings.clone());
+    let end = End {
+        seccomp: facts.seccomp.as_ref(),
+        preserve_fds: ask.preserve_fds,
+        scheduling: container_scheduling(facts),
+    };
+    resolved.finish(&mut draft, Ending::AtOnce, &end);
+    Ok(ProcessPlan {
+        plan: draft.finish(),
+        program,
+        warnings,
+    })
+}
+
+/// Signals, the parent's writes, then the namespaces that only a process without threads can enter.
+/// Always undumpable: whoever is in there already sees the newcomer.
+fn enter(draft: &mut Draft, facts: &ExecFacts) {
+    draft.step(Step::ResetSignals);
+    draft.step(Step::Undumpable);
+    draft.step(Step::AwaitAdoption);
+    enter_namespaces(draft, facts.namespaces);
+}
+
+/// By the init's pidfd: what a thread can join before clone3, time and user in the child. Time
+/// first, as it asks for privileges over the user namespace that owns it, which may be ours.
+pub(super) fn enter_namespaces(draft: &mut Draft, namespaces: u64) {
+    let init = draft.fd(FdSource::InitPidfd);
+    let on_thread = namespaces & !(USER | TIME);
+    if on_thread != 0 {
+        draft.joins.push(Join {
+            fd: init,
+            flags: on_thread,
+        });
+    }
+    for flag in [TIME, USER] {
+        if namespaces & flag != 0 {
+            draft.step(Step::JoinNamespace { fd: init, flag });
+        }
+    }
+    if namespaces & USER != 0 {
+        draft.step(Step::BecomeRoot);
+    }
+}
+
+/// What the newcomer may do at most, for the time until its own sets hold. A container with
+/// CAP_SYS_PTRACE can take it over, so it is the process's own and what changing the ids (and the
+/// owner of its streams) needs. Nothing is dropped where a user namespace is joined: the child has
+/// to do that, and undumpable suffices there.
+fn kept(process: &Resolved, facts: &ExecFacts) -> Option<u64> {
+    let keep = narrowed_or_kept(process, facts)?;
+    let for_entering = if needs_to_mount(process, facts) {
+        SYS_ADMIN
+    } else {
+        0
+    };
+    Some(keep | for_entering)
+}
+
+/// The smaller mask for after the first steps, where those need CAP_SYS_ADMIN.
+fn narrowed(process: &Resolved, facts: &ExecFacts) -> Option<u64> {
+    needs_to_mount(process, facts).then(|| narrowed_or_kept(process, facts))?
+}
+
+fn narrowed_or_kept(process: &Resolved, facts: &ExecFacts) -> Option<u64> {
+    if facts.namespaces & USER != 0 {
+        return None;
+    }
+    // Loading a filter without no_new_privs is for CAP_SYS_ADMIN.
+    let filter = facts.seccomp.is_some() && !process.no_new_privileges;
+    let filter = if filter { SYS_ADMIN } else { 0 };
+    let scheduling = if process.scheduling.is_empty() {
+        0
+    } else {
+        SYS_NICE
+    };
+    let own = process.capabilities.union();
+    Some(own | SETUID | SETGID | SETPCAP | CHOWN | filter | scheduling)
+}
+
+/// A procfs for labels, and joining a time namespace.
+fn needs_to_mount(process: &Resolved, facts: &ExecFacts) -> bool {
+    !process.labels.is_empty() || facts.namespaces & TIME != 0
+}
+
+/// `execCPUAffinity`: `initial` for the thread that clones (the kernel narrows it to the cgroup's
+/// cpuset), `final` for the process. Without any, every CPU: what the shim is bound to is its own.
+fn affinity(draft: &mut Draft, process: &Process, facts: &ExecFacts) -> Result<()> {
+    let given = process.exec_cpu_affinity().as_ref();
+    let Some(given) = given.or(facts.defaults.affinity.as_ref()) else {
+        draft.step(Step::Affinity { mask: Vec::new() });
+        return Ok(());
+    };
+    let read = |list: &Option<String>, field: &str| {
+        let list = list.as_deref().filter(|l| !l.trim().is_empty());
+        list.map(|l| mask_of(l, &format!("/execCPUAffinity/{field}")))
+            .transpose()
+    };
+    draft.thread_affinity = read(given.initial(), "initial")?;
+    if let Some(mask) = read(given.cpu_affinity_final(), "final")? {
+        draft.step(Step::Affinity { mask });
+    }
+    Ok(())
+}

@@ -1,0 +1,449 @@
+//! What the option words of a mount mean.
+//!
+//! The words are those of mount(8) and of the specification's "Linux mount options"; a word that is
+//! not among them belongs to the filesystem.
+
+use rsrun_init::step::MountAttributes;
+
+use super::text::entry;
+use crate::error::{Error, Result};
+
+pub(super) const RDONLY: u64 = 0x1;
+const NOSUID: u64 = 0x2;
+const NODEV: u64 = 0x4;
+const NOEXEC: u64 = 0x8;
+const ATIME: u64 = 0x70;
+const RELATIME: u64 = 0;
+const NOATIME: u64 = 0x10;
+const STRICTATIME: u64 = 0x20;
+const NODIRATIME: u64 = 0x80;
+const NOSYMFOLLOW: u64 = 0x20_0000;
+
+pub(super) const UNBINDABLE: u64 = 1 << 17;
+pub(super) const PRIVATE: u64 = 1 << 18;
+pub(super) const SLAVE: u64 = 1 << 19;
+pub(super) const SHARED: u64 = 1 << 20;
+
+/// What one word does.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Effect {
+    /// Nothing: it names the default.
+    Default,
+    /// Sets `MOUNT_ATTR_*` bits.
+    Set(u64),
+    /// Clears them.
+    Clear(u64),
+    /// Chooses how access times are kept; one of three values of one field.
+    Times(u64),
+    /// Back to relatime, if this way was chosen before.
+    NotTimes(u64),
+    /// Of the whole filesystem, by this word of fsconfig(2).
+    Superblock(&'static str),
+    /// Undoes such a word.
+    NotSuperblock(&'static str),
+    /// A clone of the tree at source, with or without the mounts below it.
+    Bind(Depth),
+    /// Change what is mounted already.
+    Remount,
+    /// `MS_SHARED` and its like.
+    Propagation(u64, Depth),
+    /// Copy what the mount point held into the tmpfs.
+    CopyUp,
+    /// Map ids.
+    IdMap(Depth),
+}
+
+/// One mount, or it and all below.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Depth {
+    #[default]
+    One,
+    Tree,
+}
+
+use Depth::{One, Tree};
+use Effect::{
+    Bind, Clear, CopyUp, Default as Nothing, IdMap, NotSuperblock, NotTimes, Propagation, Remount,
+    Set, Superblock, Times,
+};
+
+const WORDS: [(&str, Effect); 43] = [
+    ("async", NotSuperblock("sync")),
+    ("atime", NotTimes(NOATIME)),
+    ("bind", Bind(One)),
+    ("defaults", Nothing),
+    ("dev", Clear(NODEV)),
+    ("diratime", Clear(NODIRATIME)),
+    ("dirsync", Superblock("dirsync")),
+    ("exec", Clear(NOEXEC)),
+    ("idmap", IdMap(One)),
+    ("lazytime", Superblock("lazytime")),
+    // Nothing is logged on the console either way: messages go into the filesystem context.
+    ("loud", Nothing),
+    ("mand", Superblock("mand")),
+    ("noatime", Times(NOATIME)),
+    ("nodev", Set(NODEV)),
+    ("nodiratime", Set(NODIRATIME)),
+    ("noexec", Set(NOEXEC)),
+    ("nolazytime", NotSuperblock("lazytime")),
+    ("nomand", NotSuperblock("mand")),
+    // Without another choice the kernel keeps relatime; it can't be turned off.
+    ("norelatime", Nothing),
+    ("nostrictatime", NotTimes(STRICTATIME)),
+    ("nosuid", Set(NOSUID)),
+    ("nosymfollow", Set(NOSYMFOLLOW)),
+    ("private", Propagation(PRIVATE, One)),
+    ("rbind", Bind(Tree)),
+    ("relatime", Times(RELATIME)),
+    ("remount", Remount),
+    ("ridmap", IdMap(Tree)),
+    ("ro", Set(RDONLY)),
+    ("rprivate", Propagation(PRIVATE, Tree)),
+    ("rshared", Propagation(SHARED, Tree)),
+    ("rslave", Propagation(SLAVE, Tree)),
+    ("runbindable", Propagation(UNBINDABLE, Tree)),
+    ("rw", Clear(RDONLY)),
+    ("shared", Propagation(SHARED, One)),
+    ("silent", Nothing),
+    ("slave", Propagation(SLAVE, One)),
+    ("strictatime", Times(STRICTATIME)),
+    ("suid", Clear(NOSUID)),
+    ("symfollow", Clear(NOSYMFOLLOW)),
+    ("sync", Superblock("sync")),
+    ("tmpcopyup", CopyUp),
+    ("unbindable", Propagation(UNBINDABLE, One)),
+    ("noiversion", Nothing),
+];
+
+/// Words that hold for a mount and all mounts below it (`mount_setattr` with AT_RECURSIVE).
+const RECURSIVE_WORDS: [(&str, Effect); 18] = [
+    ("ratime", NotTimes(NOATIME)),
+    ("rdev", Clear(NODEV)),
+    ("rdiratime", Clear(NODIRATIME)),
+    ("rexec", Clear(NOEXEC)),
+    ("rnoatime", Times(NOATIME)),
+    ("rnodev", Set(NODEV)),
+    ("rnodiratime", Set(NODIRATIME)),
+    ("rnoexec", Set(NOEXEC)),
+    ("rnorelatime", Nothing),
+    ("rnostrictatime", NotTimes(STRICTATIME)),
+    ("rnosuid", Set(NOSUID)),
+    ("rnosymfollow", Set(NOSYMFOLLOW)),
+    ("rrelatime", Times(RELATIME)),
+    ("rro", Set(RDONLY)),
+    ("rrw", Clear(RDONLY)),
+    ("rstrictatime", Times(STRICTATIME)),
+    ("rsuid", Clear(NOSUID)),
+    ("rsymfollow", Clear(NOSYMFOLLOW)),
+];
+
+/// The option words of a mount, sorted out.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Options {
+    /// Attributes of the mount.
+    pub(super) own: Attributes,
+    /// Attributes of it and all below.
+    pub(super) below: Attributes,
+    /// Propagation, in order.
+    pub(super) propagation: Vec<(u64, Depth)>,
+    /// A clone of a tree.
+    pub(super) bind: Option<Depth>,
+    /// A change of what is there.
+    pub(super) remount: bool,
+    /// Words of every filesystem, for fsconfig.
+    pub(super) superblock: Vec<&'static str>,
+    /// Words of this filesystem, with where they stand.
+    pub(super) of_filesystem: Vec<(usize, String)>,
+    /// `tmpcopyup`
+    pub(super) copy_up: bool,
+    /// `idmap` or `ridmap`
+    pub(super) idmap: Option<Depth>,
+}
+
+/// Attributes of a mount that were asked for, or asked away.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Attributes {
+    set: u64,
+    clear: u64,
+    times: Option<u64>,
+}
+
+impl Options {
+    /// Sorts the words out; the later of two that contradict each other holds.
+    pub(super) fn read(words: &[String]) -> Self {
+        let mut options = Self::default();
+        for (index, word) in words.iter().enumerate() {
+            if let Some(effect) = meaning(&RECURSIVE_WORDS, word) {
+                options.below.apply(effect);
+            } else if let Some(effect) = meaning(&WORDS, word) {
+                options.apply(effect);
+            } else if !word.is_empty() {
+                options.of_filesystem.push((index, word.clone()));
+            }
+        }
+        options
+    }
+
+    fn apply(&mut self, effect: Effect) {
+        match effect {
+            Nothing => {}
+            Set(_) | Clear(_) | Times(_) | NotTimes(_) => self.own.apply(effect),
+            Superblock(word) => {
+                self.superblock.retain(|known| *known != word);
+                self.superblock.push(word);
+            }
+            NotSuperblock(word) => self.superblock.retain(|known| *known != word),
+            Bind(depth) => self.bind = Some(depth),
+            Remount => self.remount = true,
+            Propagation(kind, depth) => self.propagation.push((kind, depth)),
+            CopyUp => self.copy_up = true,
+            IdMap(depth) => self.idmap = Some(depth),
+        }
+    }
+
+    /// Refuses what has no meaning for a clone of a tree.
+    pub(super) fn check_bind(&self, place: &str) -> Result<()> {
+        if let Some((index, word)) = self.of_filesystem.first() {
+            return Err(Error::spec(
+                entry(place, *index),
+                format!("{word:?} is no option of a bind mount"),
+            ));
+        }
+        match self.superblock.first() {
+            Some(word) => Err(Error::spec(
+                place,
+                format!("{word:?} is an option of a filesystem, not of a bind mount"),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// The `mount_setattr` calls that give a clone its attributes, in order; none where no word
+    /// asks for one, so that what the source has stays.
+    pub(super) fn changes(&self) -> Vec<MountAttributes> {
+        let own = self.own.change(One);
+        let below = self.below.change(Tree);
+        own.into_iter()
+            .chain(below)
+            .chain(self.propagations())
+            .collect()
+    }
+
+    /// The propagation words as `mount_setattr` calls.
+    pub(super) fn propagations(&self) -> impl Iterator<Item = MountAttributes> + '_ {
+        self.propagation
+            .iter()
+            .map(|(kind, depth)| MountAttributes {
+                propagation: *kind,
+                recursive: *depth == Tree,
+                ..MountAttributes::default()
+            })
+    }
+}
+
+impl Attributes {
+    fn apply(&mut self, effect: Effect) {
+        match effect {
+            Set(bits) => {
+                self.set |= bits;
+                self.clear &= !bits;
+            }
+            Clear(bits) => {
+                self.set &= !bits;
+                self.clear |= bits;
+            }
+            Times(way) => self.times = Some(way),
+            // Asked for on its own, it undoes what the source of a clone has.
+            NotTimes(way) if self.times.is_none_or(|chosen| chosen == way) => {
+                self.times = Some(RELATIME);
+            }
+            NotTimes(_) | Nothing | Superblock(_) | NotSuperblock(_) | Bind(_) | Remount
+            | Propagation(..) | CopyUp | IdMap(_) => {}
+        }
+    }
+
+    /// As flags of a new mount (`fsmount`).
+    pub(super) fn of_new(self) -> u64 {
+        self.set | self.times.unwrap_or(RELATIME)
+    }
+
+    /// As a change of a mount; `None` when nothing was asked for.
+    pub(super) fn change(self, depth: Depth) -> Option<MountAttributes> {
+        // The kernel wants the whole field cleared before one of its values is set.
+        let (cleared, chosen) = self.times.map_or((0, 0), |way| (ATIME, way));
+        let change = MountAttributes {
+            set: self.set | chosen,
+            clear: self.clear | cleared,
+            propagation: 0,
+            recursive: depth == Tree,
+        };
+        (change.set != 0 || change.clear != 0).then_some(change)
+    }
+
+    /// Whether the mount is to be read-only.
+    pub(super) fn read_only(self) -> bool {
+        self.set & RDONLY != 0
+    }
+
+    /// The same, writable.
+    pub(super) fn writable(mut self) -> Self {
+        self.set &= !RDONLY;
+        self
+    }
+}
+
+fn meaning(words: &[(&str, Effect)], word: &str) -> Option<Effect> {
+    words
+        .iter()
+        .find(|(known, _)| *known == word)
+        .map(|(_, effect)| *effect)
+}
+
+/// Every word that is understood, sorted: `mountOptions` of the features document.
+#[must_use]
+pub fn mount_option_words() -> Vec<String> {
+    let mut words: Vec<String> = WORDS
+        .iter()
+        .chain(&RECURSIVE_WORDS)
+        .map(|(word, _)| (*word).to_owned())
+        .collect();
+    words.sort();
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(words: &[&str]) -> Options {
+        Options::read(&words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_bind_without_attribute_words_leaves_its_source_as_it_is() {
+        assert_eq!(read(&["rbind"]).changes(), []);
+        assert_eq!(read(&["bind", "defaults", "norelatime"]).changes(), []);
+    }
+
+    #[test]
+    fn words_that_clear_are_explicit() {
+        let [change] = read(&["rbind", "rw", "nosuid", "exec"]).changes()[..] else {
+            panic!()
+        };
+        assert_eq!((change.set, change.clear), (NOSUID, RDONLY | NOEXEC));
+        assert!(
+            !change.recursive,
+            "rbind alone makes no attribute recursive"
+        );
+    }
+
+    #[test]
+    fn recursive_words_are_a_call_of_their_own_after_the_others() {
+        let changes = read(&["rbind", "nodev", "rro", "rnoatime", "rslave"]).changes();
+        assert_eq!(changes.len(), 3);
+        assert_eq!((changes[0].set, changes[0].recursive), (NODEV, false));
+        assert_eq!(
+            (changes[1].set, changes[1].clear, changes[1].recursive),
+            (RDONLY | NOATIME, ATIME, true)
+        );
+        assert_eq!(
+            (changes[2].propagation, changes[2].recursive),
+            (SLAVE, true)
+        );
+    }
+
+    #[test]
+    fn every_word_of_the_specification_is_known_but_iversion() {
+        let known = mount_option_words();
+        for word in [
+            "async",
+            "atime",
+            "bind",
+            "defaults",
+            "dev",
+            "diratime",
+            "dirsync",
+            "exec",
+            "lazytime",
+            "loud",
+            "mand",
+            "noatime",
+            "nodev",
+            "nodiratime",
+            "noexec",
+            "noiversion",
+            "nolazytime",
+            "nomand",
+            "norelatime",
+            "nostrictatime",
+            "nosuid",
+            "nosymfollow",
+            "private",
+            "ratime",
+            "rbind",
+            "rdev",
+            "rdiratime",
+            "relatime",
+            "remount",
+            "rexec",
+            "rnoatime",
+            "rnodev",
+            "rnodiratime",
+            "rnoexec",
+            "rnorelatime",
+            "rnostrictatime",
+            "rnosuid",
+            "rnosymfollow",
+            "ro",
+            "rprivate",
+            "rrelatime",
+            "rro",
+            "rrw",
+            "rshared",
+            "rslave",
+            "rstrictatime",
+            "rsuid",
+            "rsymfollow",
+            "runbindable",
+            "rw",
+            "shared",
+            "silent",
+            "slave",
+            "strictatime",
+            "suid",
+            "symfollow",
+            "sync",
+            "tmpcopyup",
+            "unbindable",
+            "idmap",
+            "ridmap",
+        ] {
+            assert!(known.iter().any(|k| k == word), "{word}");
+        }
+        assert_eq!(known.len(), 61);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bit_is_both_set_and_cleared_and_times_are_set_as_a_whole(
+            words in proptest::collection::vec(0..mount_option_words().len(), 0..12)
+        ) {
+            let all = mount_option_words();
+            let words: Vec<String> = words.into_iter().map(|i| all[i].clone()).collect();
+            for change in Options::read(&words).changes() {
+                let plain = !ATIME;
+                prop_assert_eq!(change.set & change.clear & plain, 0);
+                prop_assert!(change.clear & ATIME == 0 || change.clear & ATIME == ATIME);
+                prop_assert!(change.set & ATIME == 0 || change.clear & ATIME == ATIME);
+            }
+        }
+
+        #[test]
+        fn the_last_of_two_opposite_words_holds(first in any::<bool>(), second in any::<bool>()) {
+            let word = |ro: bool| if ro { "ro" } else { "rw" }.to_owned();
+            let options = Options::read(&[word(first), word(second)]);
+            prop_assert_eq!(options.own.read_only(), second);
+        }
+    }
+}

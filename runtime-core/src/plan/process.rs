@@ -1,0 +1,421 @@
+//! What a process document asks for, and the steps that give it: from its streams to execve.
+
+use std::ffi::CString;
+use std::path::Path;
+
+use oci_spec::runtime::{PosixRlimitType, Process};
+use rsrun_init::step::Step;
+
+use super::capabilities::Sets;
+use super::draft::Draft;
+use super::facts::{ProcessDefaults, ProgramWords, SeccompProgram};
+use super::scheduling;
+use super::text::{entry, literal, text};
+use super::{FdSource, PlanStep};
+use crate::error::{Error, Result};
+use crate::host::Host;
+
+/// umask where the spec has none (runc: since 1.1 the value is fixed, not inherited).
+const DEFAULT_UMASK: u32 = 0o022;
+
+/// Size of a terminal, when the process has one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Terminal {
+    pub(super) rows: u16,
+    pub(super) columns: u16,
+}
+
+/// A process document, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Resolved {
+    pub(super) argv: Vec<CString>,
+    pub(super) env: Vec<CString>,
+    pub(super) cwd: CString,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) groups: Vec<u32>,
+    pub(super) umask: u32,
+    pub(super) rlimits: Vec<(u32, u64, u64)>,
+    pub(super) capabilities: Sets,
+    pub(super) no_new_privileges: bool,
+    /// File below `self/attr` and what is written into it.
+    pub(super) labels: Vec<(CString, CString)>,
+    pub(super) scheduling: Vec<PlanStep>,
+    pub(super) terminal: Option<Terminal>,
+    pub(super) program: ProgramWords,
+    pub(super) warnings: Vec<String>,
+}
+
+/// How a plan ends: behind a gate, or at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    Gate,
+    AtOnce,
+}
+
+/// Where a process document lies in the document that it came with: `/process` or the whole.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Origin<'a> {
+    pub(super) place: &'a str,
+    pub(super) terminal: Option<bool>,
+    pub(super) home: Option<&'a str>,
+}
+
+impl Resolved {
+    /// Checks the document and fills in what it leaves out.
+    pub(super) fn read(
+        process: &Process,
+        defaults: &ProcessDefaults,
+        origin: &Origin<'_>,
+        host: &Host,
+    ) -> Result<Self> {
+        let place = origin.place;
+        let mut warnings = Vec::new();
+        let argv = argv_of(process, place)?;
+        let env = environment(process, origin)?;
+        let capabilities = match process.capabilities() {
+            Some(given) => {
+                let place = format!("{place}/capabilities");
+                Sets::read(given, host.last_capability, &place, &mut warnings)?
+            }
+            None => defaults.capabilities.unwrap_or_default(),
+        };
+        let rlimits = match rlimits_of(process, place)? {
+            limits if limits.is_empty() => defaults.rlimits.clone(),
+            limits => limits,
+        };
+        let user = process.user();
+        let program = program_words(&argv, &env);
+        Ok(Self {
+            cwd: working_directory(process, place)?,
+            uid: user.uid(),
+            gid: user.gid(),
+            groups: user.additional_gids().clone().unwrap_or_default(),
+            umask: umask_of(process, place)?,
+            rlimits,
+            capabilities,
+            no_new_privileges: process.no_new_privileges().unwrap_or(false),
+            labels: labels_of(process, defaults, place, host)?,
+            scheduling: scheduling::of_process(process, defaults, place)?,
+            terminal: terminal_of(process, origin),
+            program,
+            argv,
+            env,
+            warnings,
+        })
+    }
+
+    /// Fd 0, 1 and 2, where they are not a terminal.
+    pub(super) fn place_streams(&self, draft: &mut Draft) {
+        if self.terminal.is_some() {
+            return;
+        }
+        for stream in 0..3_u8 {
+            let fd = draft.fd(FdSource::Stream(stream));
+            draft.step(Step::PlaceFd {
+                fd,
+                to: i32::from(stream),
+                owner: Some(self.uid),
+            });
+        }
+    }
+
+    /// Hard limits above ours: the parent raises them, as the child may not.
+    pub(super) fn raised(&self, host: &Host) -> Vec<(u32, u64)> {
+        let above = |(resource, _, hard): &(u32, u64, u64)| {
+            let ours = host.hard_limit(*resource);
+            (ours.is_some_and(|ours| *hard > ours)).then_some((*resource, *hard))
+        };
+        self.rlimits.iter().filter_map(above).collect()
+    }
+
+    /// Everything from the umask to execve.
+    pub(super) fn finish(self, draft: &mut Draft, ending: Ending, end: &End<'_>) {
+        draft.step(Step::Umask { mask: self.umask });
+        draft.steps(end.scheduling.iter().cloned());
+        draft.steps(self.scheduling);
+        for (resource, soft, hard) in self.rlimits {
+            draft.step(Step::Rlimit {
+                resource,
+                soft,
+                hard,
+            });
+        }
+        for (file, value) in self.labels {
+            draft.step(Step::Label { file, value });
+        }
+        // Before the ids change, as root may enter what the user may not; after, as the user may
+        // enter what a mapped root may not (NFS, FUSE). One of both has to work.
+        draft.step(Step::Cwd {
+            path: self.cwd.clone(),
+            retry: true,
+        });
+        draft.step(Step::BoundingSet {
+            keep: self.capabilities.bounding,
+        });
+        draft.step(Step::Identity {
+            uid: self.uid,
+            gid: self.gid,
+            groups: self.groups,
+        });
+        draft.step(Step::Cwd {
+            path: self.cwd,
+            retry: false,
+        });
+        draft.step(Step::FindProgram {
+            candidates: self.program.candidates,
+        });
+        let capabilities = Step::Capabilities(self.capabilities.last());
+        let filter = end.seccomp.map(|program| Step::Seccomp {
+            filter: program.lines.clone(),
+            flags: program.flags,
+            listener: program.listener.is_some(),
+        });
+        let confine = |draft: &mut Draft| {
+            // Before the filter, which may deny it. An open host directory is an escape
+            // (CVE-2024-21626).
+            draft.step(Step::CloseOnExec { from: 3 });
+            for number in (3..).take(end.preserve_fds as usize) {
+                let fd = draft.fd(FdSource::Inherited(number));
+                draft.step(Step::KeepFd { fd });
+            }
+            if self.no_new_privileges {
+                // The filter needs no privilege then and comes last: it sees execve only.
+                draft.steps([Step::NoNewPrivileges, capabilities]);
+                draft.steps(filter);
+            } else {
+                draft.steps(filter);
+                draft.step(capabilities);
+            }
+        };
+        // A listener is handed over by the parent of the launch, who may be gone at start: such a
+        // filter is loaded before Ready.
+        let early = end
+            .seccomp
+            .is_some_and(|program| program.listener.is_some());
+        if early {
+            confine(draft);
+            ending.write(draft);
+        } else {
+            ending.write(draft);
+            confine(draft);
+        }
+        draft.step(Step::Execute {
+            argv: self.argv,
+            env: self.env,
+        });
+    }
+}
+
+impl Ending {
+    fn write(self, draft: &mut Draft) {
+        match self {
+            Self::Gate => {
+                draft.step(Step::Ready { wait: true });
+                let fifo = draft.fd(FdSource::Gate);
+                draft.step(Step::Gate { fifo });
+            }
+            Self::AtOnce => draft.step(Step::Ready { wait: false }),
+        }
+    }
+}
+
+/// What the end of a plan needs beyond the process document.
+pub(super) struct End<'a> {
+    pub(super) seccomp: Option<&'a SeccompProgram>,
+    pub(super) preserve_fds: u32,
+    /// Settings of the container that hold for each of its processes.
+    pub(super) scheduling: Vec<PlanStep>,
+}
+
+fn argv_of(process: &Process, place: &str) -> Result<Vec<CString>> {
+    let place = format!("{place}/args");
+    let args = process.args().as_deref().unwrap_or_default();
+    if args.first().is_none_or(String::is_empty) {
+        return Err(Error::spec(place, "there is no program to run"));
+    }
+    args.iter()
+        .enumerate()
+        .map(|(index, arg)| text(&entry(&place, index), arg))
+        .collect()
+}
+
+/// The environment without duplicates (the last one wins, where the last one stands), with HOME.
+fn environment(process: &Process, origin: &Origin<'_>) -> Result<Vec<CString>> {
+    let place = format!("{}/env", origin.place);
+    let given = process.env().as_deref().unwrap_or_default();
+    let mut seen = std::collections::HashSet::new();
+    let mut kept = Vec::with_capacity(given.len() + 1);
+    let mut has_home = false;
+    for (index, variable) in given.iter().enumerate().rev() {
+        let place = entry(&place, index);
+        let Some((name, value)) = variable.split_once('=') else {
+            return Err(Error::spec(place, format!("{variable:?} has no \"=\"")));
+        };
+        if name.is_empty() {
+            return Err(Error::spec(place, "a variable without a name"));
+        }
+        let entry = text(&place, variable)?;
+        if !seen.insert(name) {
+            continue;
+        }
+        if name == "HOME" {
+            has_home = !value.is_empty();
+            if !has_home {
+                continue;
+            }
+        }
+        kept.push(entry);
+    }
+    kept.reverse();
+    if !has_home {
+        let home = origin.home.filter(|h| !h.is_empty()).unwrap_or("/");
+        kept.push(text(&place, format!("HOME={home}"))?);
+    }
+    Ok(kept)
+}
+
+/// Where the program may be. A relative entry of PATH (an empty one is the working directory) is
+/// passed over: what a working directory holds is not searched for commands.
+fn program_words(argv: &[CString], env: &[CString]) -> ProgramWords {
+    let name = argv.first().cloned().unwrap_or_default();
+    let bytes = name.as_bytes();
+    let candidates = if bytes.contains(&b'/') {
+        vec![name.clone()]
+    } else {
+        let path = env.iter().find_map(|v| v.as_bytes().strip_prefix(b"PATH="));
+        path.unwrap_or_default()
+            .split(|byte| *byte == b':')
+            .filter(|directory| directory.first() == Some(&b'/'))
+            .filter_map(|directory| CString::new([directory, b"/", bytes].concat()).ok())
+            .collect()
+    };
+    ProgramWords {
+        name: name.to_string_lossy().into_owned(),
+        candidates,
+    }
+}
+
+fn working_directory(process: &Process, place: &str) -> Result<CString> {
+    let place = format!("{place}/cwd");
+    let cwd = process.cwd();
+    if cwd.as_os_str().is_empty() {
+        return Ok(literal("/"));
+    }
+    if !Path::is_absolute(cwd) {
+        return Err(Error::spec(
+            place,
+            format!("Cwd must be an absolute path, {} is not", cwd.display()),
+        ));
+    }
+    text(&place, cwd)
+}
+
+fn umask_of(process: &Process, place: &str) -> Result<u32> {
+    match process.user().umask() {
+        None => Ok(DEFAULT_UMASK),
+        Some(mask) if mask <= 0o777 => Ok(mask),
+        Some(mask) => Err(Error::spec(
+            format!("{place}/user/umask"),
+            format!("{mask:#o} is not a umask"),
+        )),
+    }
+}
+
+/// A terminal when the caller says so, or the document where the caller says nothing.
+fn terminal_of(process: &Process, origin: &Origin<'_>) -> Option<Terminal> {
+    let wanted = origin.terminal.or(process.terminal()).unwrap_or(false);
+    let side = |length: u64| u16::try_from(length).unwrap_or(u16::MAX);
+    let size = process.console_size();
+    wanted.then(|| Terminal {
+        rows: size.map_or(0, |s| side(s.height())),
+        columns: size.map_or(0, |s| side(s.width())),
+    })
+}
+
+fn rlimits_of(process: &Process, place: &str) -> Result<Vec<(u32, u64, u64)>> {
+    let mut limits: Vec<(u32, u64, u64)> = Vec::new();
+    for (index, limit) in process.rlimits().iter().flatten().enumerate() {
+        let place = format!("{place}/rlimits/{index}");
+        let resource = resource_of(limit.typ());
+        if limit.soft() > limit.hard() {
+            return Err(Error::spec(place, "the soft limit is above the hard one"));
+        }
+        if limits.iter().any(|(known, ..)| *known == resource) {
+            return Err(Error::spec(
+                place,
+                format!("{} is listed twice", limit.typ()),
+            ));
+        }
+        limits.push((resource, limit.soft(), limit.hard()));
+    }
+    Ok(limits)
+}
+
+/// `RLIMIT_*` of `<asm-generic/resource.h>` (x86-64, arm64 and most others).
+fn resource_of(kind: PosixRlimitType) -> u32 {
+    match kind {
+        PosixRlimitType::RlimitCpu => 0,
+        PosixRlimitType::RlimitFsize => 1,
+        PosixRlimitType::RlimitData => 2,
+        PosixRlimitType::RlimitStack => 3,
+        PosixRlimitType::RlimitCore => 4,
+        PosixRlimitType::RlimitRss => 5,
+        PosixRlimitType::RlimitNproc => 6,
+        PosixRlimitType::RlimitNofile => 7,
+        PosixRlimitType::RlimitMemlock => 8,
+        PosixRlimitType::RlimitAs => 9,
+        PosixRlimitType::RlimitLocks => 10,
+        PosixRlimitType::RlimitSigpending => 11,
+        PosixRlimitType::RlimitMsgqueue => 12,
+        PosixRlimitType::RlimitNice => 13,
+        PosixRlimitType::RlimitRtprio => 14,
+        PosixRlimitType::RlimitRttime => 15,
+    }
+}
+
+/// LSM labels for the coming execve.
+fn labels_of(
+    process: &Process,
+    defaults: &ProcessDefaults,
+    place: &str,
+    host: &Host,
+) -> Result<Vec<(CString, CString)>> {
+    let chosen = |own: &Option<String>, default: &Option<String>| {
+        let set = |label: &&String| !label.is_empty();
+        own.as_ref()
+            .filter(set)
+            .or(default.as_ref().filter(set))
+            .cloned()
+    };
+    let mut labels = Vec::new();
+    if let Some(profile) = chosen(process.apparmor_profile(), &defaults.apparmor) {
+        let place = format!("{place}/apparmorProfile");
+        if !host.apparmor {
+            return Err(Error::unsupported(
+                &place,
+                format!(
+                    "{place}: profile {profile:?} given, but apparmor is not enabled on this host"
+                ),
+            ));
+        }
+        let value = text(&place, format!("exec {profile}"))?;
+        let file = if host.apparmor_attributes {
+            "apparmor/exec"
+        } else {
+            "exec"
+        };
+        labels.push((literal(file), value));
+    }
+    if let Some(label) = chosen(process.selinux_label(), &defaults.selinux) {
+        let place = format!("{place}/selinuxLabel");
+        if !host.selinux {
+            return Err(Error::unsupported(
+                &place,
+                format!("{place}: label {label:?} given, but selinux is not enabled on this host"),
+            ));
+        }
+        labels.push((literal("exec"), text(&place, label)?));
+    }
+    Ok(labels)
+}
