@@ -2,14 +2,17 @@
 //!
 //! Sync; knows no tokio, no protobuf, no containerd. Everything that blocks takes a [`Cancel`].
 
+pub mod bundle;
 pub mod cgroup;
 pub mod container;
 pub mod error;
 pub mod freeze;
 pub mod host;
 pub mod id;
+pub mod passwd;
 pub mod plan;
 pub mod process;
+pub mod seccomp;
 pub mod sys;
 
 pub use container::{

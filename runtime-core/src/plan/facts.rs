@@ -45,15 +45,15 @@ pub struct SeccompProgram {
     pub lines: Vec<FilterLine>,
     /// `SECCOMP_FILTER_FLAG_*`.
     pub flags: u32,
-    /// Where the notification descriptor goes; `None` without SCMP_ACT_NOTIFY.
+    /// What becomes of the notification descriptor; `None` without SCMP_ACT_NOTIFY.
     pub listener: Option<Listener>,
 }
 
 /// The agent of a profile with SCMP_ACT_NOTIFY.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listener {
-    /// Unix socket that takes the descriptor.
-    pub path: PathBuf,
+    /// Unix socket that takes the descriptor; without one the caller of create gets it.
+    pub path: Option<PathBuf>,
     /// Opaque text sent along.
     pub metadata: Option<String>,
 }
