@@ -23,6 +23,7 @@ pub mod page;
 pub mod step;
 
 mod console;
+mod copies;
 mod credentials;
 mod devices;
 mod enter;
@@ -38,6 +39,7 @@ mod raw;
 mod root;
 mod seccomp;
 mod signals;
+mod texts;
 mod wake;
 
 pub use enter::enter;

@@ -3,10 +3,12 @@
 
 use core::ffi::CStr;
 
+use crate::copies;
 use crate::enter::Child;
 use crate::paths;
 use crate::raw::{self, Failed, Fd, MountAttr, Outcome};
 use crate::step::{InArena, MountAttributes, Param};
+use crate::texts::Digits;
 
 /// The fields of `Step::MountFilesystem`.
 pub struct Filesystem<'a> {
@@ -22,23 +24,44 @@ pub struct Filesystem<'a> {
 /// Makes a filesystem and attaches it.
 pub fn filesystem(child: &Child<'_>, wanted: &Filesystem<'_>) -> Outcome<()> {
     let kind = Kind::of(wanted.fstype);
-    // A link at /proc or /sys of the image would send these somewhere else (CVE-2019-19921), and what
-    // is written below them with it.
-    let existing = match kind {
-        Kind::Proc | Kind::Sys => directory_itself(child.root, wanted.target)?,
-        Kind::Temporary | Kind::Other => None,
+    let existing = if kind.wants_no_link() {
+        existing(paths::resolve_itself(child.root, wanted.target))?
+    } else {
+        existing(paths::resolve(child.root, wanted.target))?
+    };
+    // As runc: a tmpfs looks like the directory that it covers.
+    let mode = match (&existing, kind) {
+        (Some((_, mode)), Kind::Temporary) => Some(*mode & 0o7777),
+        _ => None,
     };
     let target = match existing {
-        Some(target) => target,
+        Some((target, _)) => target,
         None => paths::directory(child.root, wanted.target)?,
     };
     refuse_inside_proc(child, &target, wanted.target, kind == Kind::Proc)?;
-    let mount = make(wanted, kind, &target)?;
+    let mount = make(wanted, mode)?;
     if wanted.copy_up {
-        return Err(Failed::check(libc::ENOSYS));
+        copies::copy_directory(&target, &mount)?;
+        // Not before: nothing could have been copied into it.
+        apply(
+            &mount,
+            attributes_to_set(wanted.flags & libc::MOUNT_ATTR_RDONLY),
+        )?;
     }
     raw::move_mount(mount.at(), target.at())?;
     apply(&mount, wanted.after)
+}
+
+/// A directory that is there, and its mode.
+fn existing(found: Outcome<Fd>) -> Outcome<Option<(Fd, u32)>> {
+    match found {
+        Ok(fd) => match raw::statx(fd.at(), c"")? {
+            inode if inode.kind() == libc::S_IFDIR => Ok(Some((fd, inode.mode))),
+            _ => Err(Failed::check(libc::ENOTDIR)),
+        },
+        Err(failed) if failed.errno == libc::ENOENT => Ok(None),
+        Err(failed) => Err(failed),
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -58,26 +81,22 @@ impl Kind {
             _ => Self::Other,
         }
     }
-}
 
-fn directory_itself(root: i32, path: &CStr) -> Outcome<Option<Fd>> {
-    match paths::resolve_itself(root, path) {
-        Ok(fd) if raw::statx(fd.at(), c"")?.kind() == libc::S_IFDIR => Ok(Some(fd)),
-        Ok(_) => Err(Failed::check(libc::ENOTDIR)),
-        Err(failed) if failed.errno == libc::ENOENT => Ok(None),
-        Err(failed) => Err(failed),
+    /// A link at /proc or /sys of the image would send these somewhere else, and what is written below
+    /// them with it (CVE-2019-19921).
+    const fn wants_no_link(self) -> bool {
+        matches!(self, Self::Proc | Self::Sys)
     }
 }
 
-fn make(wanted: &Filesystem<'_>, kind: Kind, target: &Fd) -> Outcome<Fd> {
+fn make(wanted: &Filesystem<'_>, mode: Option<u32>) -> Outcome<Fd> {
     let context = raw::fsopen(wanted.fstype)?;
     if !wanted.source.is_empty() {
         raw::fsconfig_text(context.at(), c"source", wanted.source)?;
     }
-    if kind == Kind::Temporary {
-        // As runc: a tmpfs looks like the directory that it covers, unless `mode` is named.
-        let mode = raw::statx(target.at(), c"")?.mode;
-        raw::fsconfig_text(context.at(), c"mode", octal(mode & 0o7777).text())?;
+    if let Some(mode) = mode {
+        // First, so that a mode that is asked for counts.
+        raw::fsconfig_text(context.at(), c"mode", Digits::permissions(mode).text())?;
     }
     for param in wanted.params {
         match param {
@@ -86,25 +105,42 @@ fn make(wanted: &Filesystem<'_>, kind: Kind, target: &Fd) -> Outcome<Fd> {
         }
     }
     raw::fsconfig_create(context.at())?;
-    raw::fsmount(context.at(), wanted.flags)
+    let later = if wanted.copy_up {
+        libc::MOUNT_ATTR_RDONLY
+    } else {
+        0
+    };
+    raw::fsmount(context.at(), wanted.flags & !later)
 }
 
 /// Attaches a tree that the parent made.
-pub fn tree(child: &Child<'_>, tree: i32, target: &CStr) -> Outcome<()> {
+pub fn tree(child: &Child<'_>, tree: i32, path: &CStr) -> Outcome<()> {
     let top = raw::statx(tree, c"")?;
-    let target_fd = if top.kind() == libc::S_IFDIR {
-        paths::directory(child.root, target)?
-    } else {
-        paths::file(child.root, target)?
-    };
     let whole_proc = raw::filesystem(tree)? == PROC_SUPER_MAGIC && top.ino == PROC_ROOT_INO;
-    refuse_inside_proc(child, &target_fd, target, whole_proc)?;
-    raw::move_mount(tree, target_fd.at())
+    let itself = if whole_proc || matches!(path.to_bytes(), b"/proc" | b"/sys") {
+        existing(paths::resolve_itself(child.root, path))?
+    } else {
+        None
+    };
+    let target = match (itself, top.kind()) {
+        (Some((target, _)), _) => target,
+        (None, libc::S_IFDIR) => paths::directory(child.root, path)?,
+        (None, _) => paths::file(child.root, path)?,
+    };
+    refuse_inside_proc(child, &target, path, whole_proc)?;
+    raw::move_mount(tree, target.at())
 }
 
 /// Changes what is mounted at `target`.
 pub fn change(child: &Child<'_>, target: &CStr, change: MountAttributes) -> Outcome<()> {
     apply(&paths::resolve(child.root, target)?, change)
+}
+
+fn attributes_to_set(set: u64) -> MountAttributes {
+    MountAttributes {
+        set,
+        ..MountAttributes::default()
+    }
 }
 
 fn apply(mount: &Fd, change: MountAttributes) -> Outcome<()> {
@@ -131,7 +167,7 @@ const PROC_ROOT_INO: u64 = 1;
 
 /// What lxcfs and its like may replace in /proc, and nothing else: a file of another that is mounted over
 /// `/proc/self/attr/exec` would swallow the label that is written there (CVE-2019-16884).
-const ALLOWED_IN_PROC: [&[u8]; 12] = [
+const ALLOWED_IN_PROC: [&[u8]; 11] = [
     b"/proc/cpuinfo",
     b"/proc/diskstats",
     b"/proc/meminfo",
@@ -140,7 +176,6 @@ const ALLOWED_IN_PROC: [&[u8]; 12] = [
     b"/proc/uptime",
     b"/proc/loadavg",
     b"/proc/slabinfo",
-    b"/proc/pressure",
     b"/proc/net/dev",
     b"/proc/sys/kernel/ns_last_pid",
     b"/proc/sys/crypto/fips_enabled",
@@ -174,19 +209,5 @@ fn refuse_inside_proc(
     match raw::statx(child.root, c"proc") {
         Ok(proc) if (proc.dev, proc.ino) == (inode.dev, inode.ino) => refused,
         _ => Ok(()),
-    }
-}
-
-/// Octal digits for the `mode` option.
-struct Octal([u8; 6]);
-
-fn octal(mode: u32) -> Octal {
-    let digit = |shift: u32| b'0'.wrapping_add(((mode >> shift) & 7) as u8);
-    Octal([b'0', digit(9), digit(6), digit(3), digit(0), 0])
-}
-
-impl Octal {
-    fn text(&self) -> &CStr {
-        raw::until_nul(&self.0)
     }
 }

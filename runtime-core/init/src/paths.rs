@@ -8,6 +8,7 @@
 use core::ffi::CStr;
 
 use crate::raw::{self, Failed, Fd, OpenHow, Outcome};
+use crate::texts::{Name, PathBuffer};
 
 /// Resolves `path` below `root`, links followed, as an O_PATH descriptor.
 pub fn resolve(root: i32, path: &CStr) -> Outcome<Fd> {
@@ -16,31 +17,32 @@ pub fn resolve(root: i32, path: &CStr) -> Outcome<Fd> {
 
 /// As [`resolve`], but a link in the last place is refused (ELOOP).
 pub fn resolve_itself(root: i32, path: &CStr) -> Outcome<Fd> {
-    let fd = resolve_with(root, path, libc::O_NOFOLLOW)?;
-    match raw::statx(fd.at(), c"")?.kind() {
-        libc::S_IFLNK => Err(Failed::check(libc::ELOOP)),
-        _ => Ok(fd),
-    }
+    no_link(resolve_with(root, path, libc::O_NOFOLLOW)?)
 }
 
-/// The directory `path` below `root`; what is missing is made with mode 0755.
+/// What the last component of a path is made as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// A directory, mode 0755.
+    Directory,
+    /// An empty file, mode 0644.
+    File,
+}
+
+/// The directory `path` below `root`; what is missing is made.
 pub fn directory(root: i32, path: &CStr) -> Outcome<Fd> {
     match resolve_with(root, path, libc::O_DIRECTORY) {
-        Err(failed) if failed.errno == libc::ENOENT => {}
-        other => return other,
+        Err(failed) if failed.errno == libc::ENOENT => make(root, path, Missing::Directory),
+        other => other,
     }
-    walk(root, path.to_bytes())
 }
 
-/// The file `path` below `root`, of whatever type; a missing one is made as an empty file, with its
-/// directories.
+/// What `path` below `root` is, of whatever type; what is missing is made.
 pub fn file(root: i32, path: &CStr) -> Outcome<Fd> {
     match resolve(root, path) {
-        Err(failed) if failed.errno == libc::ENOENT => {}
-        other => return other,
+        Err(failed) if failed.errno == libc::ENOENT => make(root, path, Missing::File),
+        other => other,
     }
-    let (parent, name) = parent(root, path)?;
-    make_file(&parent, &name)
 }
 
 /// As [`file`], but a link in the last place is refused (ELOOP).
@@ -50,91 +52,155 @@ pub fn file_itself(root: i32, path: &CStr) -> Outcome<Fd> {
         other => return other,
     }
     let (parent, name) = parent(root, path)?;
-    make_file(&parent, &name)
-}
-
-fn make_file(parent: &Fd, name: &Name) -> Outcome<Fd> {
-    let how = OpenHow {
-        flags: flags(libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_CLOEXEC),
-        mode: 0o644,
-        resolve: ONE_COMPONENT,
-    };
-    match raw::openat2(parent.at(), name.text(), &how) {
-        // Somebody else made it at the same time (a volume that two containers share): take theirs,
-        // whatever it is; a link ends here.
-        Err(failed) if failed.errno == libc::EEXIST => {}
-        Err(failed) => return Err(failed),
-        Ok(made) => drop(made),
-    }
-    child_of(parent, name.text(), 0)
+    make_file(&parent, name.text())
 }
 
 /// The directory that `path` lies in, made where it is missing, and its last component.
 pub fn parent(root: i32, path: &CStr) -> Outcome<(Fd, Name)> {
     let bytes = trim_slashes(path.to_bytes());
-    let (before, last) = match bytes.iter().rposition(|byte| *byte == b'/') {
-        Some(slash) => (
-            bytes.get(..slash).unwrap_or_default(),
-            bytes.get(slash.saturating_add(1)..).unwrap_or_default(),
-        ),
+    let slash = bytes.iter().rposition(|byte| *byte == b'/');
+    let (before, last) = match slash {
+        Some(slash) => split(bytes, slash),
         None => (&b""[..], bytes),
     };
     if last.is_empty() || last == b"." || last == b".." {
         return Err(Failed::check(libc::EINVAL));
     }
-    let name = Name::new(last)?;
     let mut buffer = PathBuffer::new();
-    Ok((directory(root, buffer.text(before)?)?, name))
+    Ok((directory(root, buffer.set(&[before])?)?, Name::new(last)?))
 }
 
-/// `name` in `parent`: one component, not a link, on the same mount or on one mounted there.
+/// `name` in `parent`: one component, not a link.
 pub fn child_of(parent: &Fd, name: &CStr, extra: i32) -> Outcome<Fd> {
+    no_link(entry_of(parent, name, extra)?)
+}
+
+/// The link `name` in `parent`, as a descriptor.
+pub fn link_itself(parent: &Fd, name: &CStr) -> Outcome<Fd> {
+    entry_of(parent, name, 0)
+}
+
+/// A new, empty file, open for writing.
+pub fn new_file(parent: &Fd, name: &CStr, mode: u64) -> Outcome<Fd> {
+    let create = libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_WRONLY;
     let how = OpenHow {
-        flags: flags(libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC | extra),
-        mode: 0,
+        flags: flags(create | libc::O_CLOEXEC),
+        mode,
         resolve: ONE_COMPONENT,
     };
-    let fd = open_again(parent.at(), name, &how)?;
-    match raw::statx(fd.at(), c"")?.kind() {
-        libc::S_IFLNK => Err(Failed::check(libc::ELOOP)),
-        _ => Ok(fd),
+    raw::openat2(parent.at(), name, &how)
+}
+
+/// Links that lead to nothing yet may be met so many times (the kernel's own limit).
+const MOST_LINKS: u32 = 40;
+
+/// Makes what is missing of `path`. A link whose target is missing (`/var/run` → `/run` of an image
+/// without `/run`) means that the target is to be made, below the root again.
+fn make(root: i32, path: &CStr, missing: Missing) -> Outcome<Fd> {
+    let mut buffers = (PathBuffer::new(), PathBuffer::new());
+    buffers.0.set(&[trim_slashes(path.to_bytes())])?;
+    for _ in 0..MOST_LINKS {
+        if let Walked::Made(fd) = walk(root, buffers.0.bytes(), missing, &mut buffers.1)? {
+            return Ok(fd);
+        }
+        buffers = (buffers.1, buffers.0);
     }
+    Err(Failed::check(libc::ELOOP))
+}
+
+enum Walked {
+    Made(Fd),
+    /// A link was met; the path to make instead is in the buffer.
+    Redirected,
 }
 
 /// Finds the longest part of `path` that exists and makes the rest.
-fn walk(root: i32, path: &[u8]) -> Outcome<Fd> {
-    let mut buffer = PathBuffer::new();
-    let mut end = 0usize;
+fn walk(root: i32, path: &[u8], missing: Missing, other: &mut PathBuffer) -> Outcome<Walked> {
     let mut last = resolve_with(root, c"/", libc::O_DIRECTORY)?;
-    let mut made = false;
+    let (mut start, mut making) = (0usize, false);
     for component in path.split(|byte| *byte == b'/') {
-        end = end.saturating_add(component.len());
-        let so_far = path.get(..end).unwrap_or(path);
-        end = end.saturating_add(1);
+        let end = start.saturating_add(component.len());
+        let (before, after) = (
+            path.get(..start).unwrap_or_default(),
+            path.get(end..).unwrap_or_default(),
+        );
+        let so_far = path.get(..end).unwrap_or_default();
+        start = end.saturating_add(1);
         if component.is_empty() || component == b"." {
             continue;
         }
-        if !made {
-            match resolve_with(root, buffer.text(so_far)?, libc::O_DIRECTORY) {
+        let kind = if after.is_empty() {
+            missing
+        } else {
+            Missing::Directory
+        };
+        if !making {
+            let extra = if kind == Missing::Directory {
+                libc::O_DIRECTORY
+            } else {
+                0
+            };
+            match resolve_with(root, other.set(&[so_far])?, extra) {
                 Ok(fd) => {
                     last = fd;
                     continue;
                 }
-                Err(failed) if failed.errno == libc::ENOENT => made = true,
+                Err(failed) if failed.errno == libc::ENOENT => {}
                 Err(failed) => return Err(failed),
             }
+            if redirect(&last, &Name::new(component)?, [before, after], other)? {
+                return Ok(Walked::Redirected);
+            }
+            making = true;
         }
-        last = make_directory(&last, &Name::new(component)?)?;
+        let name = Name::new(component)?;
+        last = match kind {
+            Missing::Directory => make_directory(&last, name.text())?,
+            Missing::File => make_file(&last, name.text())?,
+        };
     }
-    Ok(last)
+    Ok(Walked::Made(last))
 }
 
-fn make_directory(parent: &Fd, name: &Name) -> Outcome<Fd> {
-    match raw::mkdirat(parent.at(), name.text(), 0o755) {
+/// If `name` is a link: `other` becomes the path with the link's target in its place.
+fn redirect(parent: &Fd, name: &Name, around: [&[u8]; 2], other: &mut PathBuffer) -> Outcome<bool> {
+    let entry = match link_itself(parent, name.text()) {
+        Err(failed) if failed.errno == libc::ENOENT => return Ok(false),
+        other => other?,
+    };
+    if raw::statx(entry.at(), c"")?.kind() != libc::S_IFLNK {
+        return Ok(false);
+    }
+    let mut target = [0u8; 4096];
+    let len = raw::readlinkat(entry.at(), c"", &mut target)?;
+    let target = target.get(..len).unwrap_or_default();
+    let [before, after] = around;
+    // An absolute target begins at the container's root, a relative one where the link lies.
+    let before = if target.starts_with(b"/") {
+        &b""[..]
+    } else {
+        before
+    };
+    other.set(&[before, target, after])?;
+    Ok(true)
+}
+
+fn make_directory(parent: &Fd, name: &CStr) -> Outcome<Fd> {
+    match raw::mkdirat(parent.at(), name, 0o755) {
         Err(failed) if failed.errno != libc::EEXIST => return Err(failed),
         _ => {}
     }
-    child_of(parent, name.text(), libc::O_DIRECTORY)
+    child_of(parent, name, libc::O_DIRECTORY)
+}
+
+fn make_file(parent: &Fd, name: &CStr) -> Outcome<Fd> {
+    match new_file(parent, name, 0o644) {
+        // Somebody else made it at the same time (a volume that two containers share): take theirs,
+        // whatever it is; a link ends here.
+        Err(failed) if failed.errno != libc::EEXIST => return Err(failed),
+        _ => {}
+    }
+    child_of(parent, name, 0)
 }
 
 const IN_ROOT: u64 = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
@@ -148,6 +214,23 @@ fn resolve_with(root: i32, path: &CStr, extra: i32) -> Outcome<Fd> {
         resolve: IN_ROOT,
     };
     open_again(root, path, &how)
+}
+
+fn entry_of(parent: &Fd, name: &CStr, extra: i32) -> Outcome<Fd> {
+    let how = OpenHow {
+        flags: flags(libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC | extra),
+        mode: 0,
+        // RESOLVE_NO_SYMLINKS would refuse a link in the last place even as an O_PATH descriptor.
+        resolve: libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS,
+    };
+    open_again(parent.at(), name, &how)
+}
+
+fn no_link(fd: Fd) -> Outcome<Fd> {
+    match raw::statx(fd.at(), c"")?.kind() {
+        libc::S_IFLNK => Err(Failed::check(libc::ELOOP)),
+        _ => Ok(fd),
+    }
 }
 
 /// openat2 below a root gives EAGAIN when something was renamed while it met `..`; a storm of renames
@@ -177,73 +260,9 @@ fn trim_slashes(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
-/// Room for one component with its NUL.
-pub struct Name([u8; 256]);
-
-impl Name {
-    fn new(component: &[u8]) -> Outcome<Self> {
-        let mut bytes = [0u8; 256];
-        fill(&mut bytes, component)?;
-        Ok(Self(bytes))
-    }
-
-    /// The component as a C string.
-    pub fn text(&self) -> &CStr {
-        raw::until_nul(&self.0)
-    }
-}
-
-/// Room for one path with its NUL.
-pub struct PathBuffer([u8; 4096]);
-
-impl PathBuffer {
-    pub const fn new() -> Self {
-        Self([0; 4096])
-    }
-
-    /// `path` as a C string; `/` for an empty one.
-    pub fn text(&mut self, path: &[u8]) -> Outcome<&CStr> {
-        let path = if path.is_empty() { &b"/"[..] } else { path };
-        fill(&mut self.0, path)?;
-        Ok(raw::until_nul(&self.0))
-    }
-}
-
-fn fill(buffer: &mut [u8], bytes: &[u8]) -> Outcome<()> {
-    // Strictly less: the NUL needs its place.
-    if bytes.len() >= buffer.len() {
-        return Err(Failed::check(libc::ENAMETOOLONG));
-    }
-    buffer
-        .iter_mut()
-        .zip(bytes.iter().chain(core::iter::once(&0)))
-        .for_each(|(to, from)| *to = *from);
-    Ok(())
-}
-
-/// A number as decimal digits.
-pub struct Digits([u8; 12]);
-
-impl Digits {
-    #[allow(clippy::integer_division, reason = "the divisor is ten")]
-    pub fn new(number: u32) -> Self {
-        let mut bytes = [0u8; 12];
-        let mut rest = number;
-        let mut count = 1usize;
-        while rest >= 10 {
-            rest /= 10;
-            count = count.saturating_add(1);
-        }
-        rest = number;
-        for place in bytes.iter_mut().take(count).rev() {
-            *place = b'0'.wrapping_add((rest % 10) as u8);
-            rest /= 10;
-        }
-        Self(bytes)
-    }
-
-    /// The digits as a C string.
-    pub fn text(&self) -> &CStr {
-        raw::until_nul(&self.0)
-    }
+fn split(bytes: &[u8], slash: usize) -> (&[u8], &[u8]) {
+    (
+        bytes.get(..slash).unwrap_or_default(),
+        bytes.get(slash.saturating_add(1)..).unwrap_or_default(),
+    )
 }

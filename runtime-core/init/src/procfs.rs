@@ -4,8 +4,9 @@
 use core::ffi::CStr;
 
 use crate::enter::Child;
-use crate::paths::{Digits, flags, open_again};
+use crate::paths::{flags, open_again};
 use crate::raw::{self, Failed, Fd, OpenHow, Outcome};
+use crate::texts::Digits;
 
 /// Mounts it for the present pid namespace.
 pub fn open(child: &mut Child<'_>) -> Outcome<()> {
@@ -52,7 +53,7 @@ pub fn reopen(child: &Child<'_>, fd: i32, how: i32) -> Outcome<Fd> {
     };
     let table = own(child, c"self/fd", libc::O_PATH | libc::O_DIRECTORY)?;
     // The magic link is what is wanted here, and this one is the kernel's own.
-    open_restarting(table.at(), Digits::new(number).text(), how)
+    open_restarting(table.at(), Digits::decimal(number).text(), how)
 }
 
 /// A namespace of this process, such as `time_for_children`.

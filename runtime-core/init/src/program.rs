@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering;
 
 use crate::enter::Child;
 use crate::raw::{self, Failed, Outcome};
-use crate::step::TextList;
+use crate::step::{InArena, Step, TextList};
 
 /// Changes to `path` and asks the kernel where that is: a directory outside of the root has no path in it
 /// (CVE-2024-21626: a working directory of /proc/self/fd/N). With `retry` a later step tries again.
@@ -27,6 +27,34 @@ pub fn enter_directory(path: &CStr, retry: bool) -> Outcome<()> {
 /// error is the answer, as it was named by path; of several only that one was there but not
 /// executable is remembered.
 pub fn find<'a>(child: &mut Child<'a>, candidates: &TextList<'a>) -> Outcome<()> {
+    let [effective, permitted, inheritable] = raw::capget()?;
+    raw::capset([
+        effective & final_capabilities(child),
+        permitted,
+        inheritable,
+    ])?;
+    let chosen = choose(child, candidates);
+    raw::capset([effective, permitted, inheritable])?;
+    chosen
+}
+
+/// What the program's process may do at execve: with the capabilities that are still held now a file
+/// would seem executable that is not.
+fn final_capabilities(child: &Child<'_>) -> u64 {
+    let last = |step: &Step<InArena<'_>>| match step {
+        Step::Capabilities(sets) => Some(sets.effective),
+        _ => None,
+    };
+    child
+        .frozen
+        .steps
+        .iter()
+        .rev()
+        .find_map(last)
+        .unwrap_or(u64::MAX)
+}
+
+fn choose<'a>(child: &mut Child<'a>, candidates: &TextList<'a>) -> Outcome<()> {
     let mut answer = Failed::check(libc::ENOENT);
     for (index, candidate) in candidates.items.iter().enumerate() {
         match executable(candidate) {

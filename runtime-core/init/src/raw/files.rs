@@ -315,3 +315,40 @@ pub fn resize_terminal(terminal: i32, rows: u16, columns: u16) -> Outcome<()> {
     }
     .map(drop)
 }
+
+/// `fchmod(2)`.
+pub fn fchmod(fd: i32, mode: u32) -> Outcome<()> {
+    // SAFETY: numbers only.
+    unsafe { call2(libc::SYS_fchmod, word(fd), mode as usize) }.map(drop)
+}
+
+/// `utimensat(dir, name, times, AT_SYMLINK_NOFOLLOW)`.
+pub fn utimensat(dir: i32, name: &CStr, times: [(i64, u32); 2]) -> Outcome<()> {
+    let times = times.map(|(seconds, nanos)| [seconds, i64::from(nanos)]);
+    let at = times.as_ptr().expose_provenance();
+    // SAFETY: `name` is NUL-terminated; `times` is two `struct timespec` of two 64-bit words each;
+    //         the kernel only reads them and both outlive the call.
+    unsafe {
+        call4(
+            libc::SYS_utimensat,
+            word(dir),
+            text(name),
+            at,
+            word(libc::AT_SYMLINK_NOFOLLOW),
+        )
+    }
+    .map(drop)
+}
+
+/// `getdents64(2)`: how many bytes of `buffer` hold entries.
+pub fn getdents(fd: i32, buffer: &mut [u8]) -> Outcome<usize> {
+    let (at, len) = (buffer.as_mut_ptr().expose_provenance(), buffer.len());
+    // SAFETY: the kernel writes at most `len` bytes into `buffer`, borrowed for writing.
+    unsafe { call3(libc::SYS_getdents64, word(fd), at, len) }
+}
+
+/// `sendfile(to, from)` from where `from` stands: how many bytes went, 0 at the end.
+pub fn sendfile(to: i32, from: i32) -> Outcome<usize> {
+    // SAFETY: numbers only; without an offset to read or write.
+    unsafe { call4(libc::SYS_sendfile, word(to), word(from), 0, 1 << 20) }
+}

@@ -180,6 +180,7 @@ pub fn launch_with(steps: Steps, flags: u64, page: &'static Page) -> Running {
     let portable = Portable(frozen);
     let body = move || {
         let portable = portable;
+        close_other_sockets(wake);
         clone3(portable.0, flags)
     };
     let pid = std::thread::spawn(body).join().unwrap();
@@ -207,6 +208,25 @@ fn clone3(frozen: Frozen<'static>, flags: u64) -> i32 {
         }
         assert!(pid > 0, "clone3: {}", std::io::Error::last_os_error());
         pid as i32
+    }
+}
+
+/// On this thread alone: a child that held the other end of its own socket would never see it closed.
+fn close_other_sockets(wake: RawFd) {
+    // SAFETY: a flag only; the descriptor table of this thread becomes its own.
+    assert_eq!(unsafe { libc::unshare(libc::CLONE_FILES) }, 0);
+    let open: Vec<_> = fs::read_dir("/proc/thread-self/fd")
+        .unwrap()
+        .flatten()
+        .collect();
+    for entry in open {
+        let number: RawFd = entry.file_name().to_str().unwrap().parse().unwrap();
+        let is_socket = fs::read_link(entry.path())
+            .is_ok_and(|link| link.to_string_lossy().starts_with("socket:"));
+        if is_socket && number != wake {
+            // SAFETY: the table is this thread's own, and nothing on it uses this number.
+            unsafe { libc::close(number) };
+        }
     }
 }
 
