@@ -8,7 +8,9 @@ use rsrun_init::step::{MountAttributes, Step};
 
 use super::devices::Way;
 use super::draft::Draft;
-use super::facts::{ContainerHooks, ContainerPlan, CreateFacts, ExecFacts, ProcessDefaults};
+use super::facts::{
+    ContainerHooks, ContainerPlan, CreateFacts, ExecFacts, ProcessDefaults, SeccompProgram,
+};
 use super::mounts::{Later, Mounts, SLAVE_TREE};
 use super::namespaces::{MOUNT, Namespaces, PID, TIME, USER, maps_of};
 use super::options::{self, PRIVATE};
@@ -16,7 +18,7 @@ use super::process::{End, Ending, Origin, Resolved};
 use super::text::{entry, inside, literal, text};
 use super::{FdSource, Join, PlanStep, cgroup, devices, scheduling, sysctl};
 use crate::error::{Error, Result};
-use crate::host::Host;
+use crate::host::{Host, KernelVersion};
 
 /// The plan of a new container.
 pub fn create(spec: &Spec, facts: &CreateFacts, host: &Host) -> Result<ContainerPlan> {
@@ -33,8 +35,8 @@ pub fn create(spec: &Spec, facts: &CreateFacts, host: &Host) -> Result<Container
         home: facts.home.as_deref(),
     };
     let resolved = Resolved::read(process, &ProcessDefaults::default(), &origin, host)?;
-    let hooks = hooks_of(spec.hooks().as_ref())?;
-    let exec = exec_facts(spec, facts, &namespaces, &resolved)?;
+    let hooks = hooks_of(spec.hooks().as_ref(), &resolved)?;
+    let exec = exec_facts(spec, facts, &namespaces, &resolved, host)?;
     let (program, warnings) = (resolved.program.clone(), resolved.warnings.clone());
     let creation = Creation {
         spec,
@@ -45,7 +47,7 @@ pub fn create(spec: &Spec, facts: &CreateFacts, host: &Host) -> Result<Container
         draft: Draft::default(),
     };
     Ok(ContainerPlan {
-        cgroup: cgroup::request(spec, facts)?,
+        cgroup: cgroup::request(spec),
         init: creation.write(resolved, &hooks, &exec)?.finish(),
         has_private_pid_namespace: namespaces.new & PID != 0,
         hooks,
@@ -174,10 +176,10 @@ impl Creation<'_> {
         if process.terminal.is_none() {
             self.draft.step(Step::NewSession { terminal: false });
         }
-        if !self.facts.no_new_keyring {
-            self.draft.step(keyring(&self.facts.id)?);
-        }
         self.draft.step(Step::OpenProc);
+        if !self.facts.no_new_keyring {
+            self.draft.steps(keyring(&self.facts.id, process)?);
+        }
         if let Some(offsets) = self.namespaces.time_offsets(self.spec) {
             self.draft.step(Step::TimeNamespace {
                 offsets: literal(&offsets),
@@ -355,11 +357,17 @@ impl Creation<'_> {
     }
 }
 
-/// A session keyring named as runc names it: agents look for `_ses.<id>`.
-pub(super) fn keyring(id: &str) -> Result<PlanStep> {
-    Ok(Step::SessionKeyring {
+/// A session keyring named as runc names it: agents look for `_ses.<id>`. With SELinux it gets the
+/// label of the process, or the process could not use it.
+pub(super) fn keyring(id: &str, process: &Resolved) -> Result<Vec<PlanStep>> {
+    let label = process.selinux.clone().map(|value| Step::Label {
+        file: literal("keycreate"),
+        value,
+    });
+    let join = Step::SessionKeyring {
         name: text("", format!("_ses.{id}"))?,
-    })
+    };
+    Ok(label.into_iter().chain([join]).collect())
 }
 
 /// Settings of the container that hold for each of its processes.
@@ -394,6 +402,7 @@ fn exec_facts(
     facts: &CreateFacts,
     namespaces: &Namespaces,
     resolved: &Resolved,
+    host: &Host,
 ) -> Result<ExecFacts> {
     let linux = spec.linux().as_ref();
     let process = spec.process().as_ref();
@@ -404,7 +413,7 @@ fn exec_facts(
         id: facts.id.clone(),
         namespaces: namespaces.all() | MOUNT,
         maps: maps_of(spec)?,
-        seccomp: seccomp_of(linux, facts)?,
+        seccomp: seccomp_of(linux, facts, host)?,
         no_new_keyring: facts.no_new_keyring,
         personality: personality.map(scheduling::personality).transpose()?,
         memory_policy: memory_policy.map(scheduling::memory_policy).transpose()?,
@@ -417,13 +426,26 @@ fn exec_facts(
             scheduler: process.and_then(|p| p.scheduler().clone()),
             io_priority: process.and_then(|p| *p.io_priority()),
             affinity: process.and_then(|p| p.exec_cpu_affinity().clone()),
+            umask: Some(resolved.umask),
         },
     })
 }
 
 /// The profile that the caller compiled; a plan without it, where the spec has one, would run the
 /// container unconfined.
-fn seccomp_of(linux: Option<&Linux>, facts: &CreateFacts) -> Result<Option<super::SeccompProgram>> {
+fn seccomp_of(
+    linux: Option<&Linux>,
+    facts: &CreateFacts,
+    host: &Host,
+) -> Result<Option<SeccompProgram>> {
+    const WAIT_KILLABLE_RECV: u32 = 1 << 5;
+    let flags = facts.seccomp.as_ref().map_or(0, |program| program.flags);
+    if flags & WAIT_KILLABLE_RECV != 0 && host.kernel < KernelVersion(5, 19) {
+        return Err(Error::unsupported(
+            "/linux/seccomp/flags",
+            "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV needs linux 5.19",
+        ));
+    }
     let given = linux.is_some_and(|l| l.seccomp().is_some());
     if given != facts.seccomp.is_some() {
         return Err(Error::new(
@@ -444,7 +466,7 @@ fn oom_score_adj(spec: &Spec) -> Result<Option<i32>> {
     }
 }
 
-fn hooks_of(given: Option<&Hooks>) -> Result<ContainerHooks> {
+fn hooks_of(given: Option<&Hooks>, process: &Resolved) -> Result<ContainerHooks> {
     let Some(given) = given else {
         return Ok(ContainerHooks::default());
     };
@@ -461,10 +483,24 @@ fn hooks_of(given: Option<&Hooks>) -> Result<ContainerHooks> {
         prestart: read(prestart, "prestart")?,
         create_runtime: read(given.create_runtime(), "createRuntime")?,
         create_container: read(given.create_container(), "createContainer")?,
-        start_container: read(given.start_container(), "startContainer")?,
+        start_container: with_env_of(process, read(given.start_container(), "startContainer")?),
         poststart: read(given.poststart(), "poststart")?,
         poststop: read(given.poststop(), "poststop")?,
     })
+}
+
+/// A startContainer hook without an environment gets the one of the container's program: not in the
+/// specification, but what such hooks have come to expect of runc. They run confined as it does, so
+/// nothing of the image reaches a program of the host.
+fn with_env_of(process: &Resolved, mut hooks: Vec<Hook>) -> Vec<Hook> {
+    let env = process.env.iter().map(|v| v.to_string_lossy().into_owned());
+    let env: Vec<String> = env.collect();
+    for hook in &mut hooks {
+        if hook.env().is_none() {
+            hook.set_env(Some(env.clone()));
+        }
+    }
+    hooks
 }
 
 /// Version 1 of the specification, of whatever minor: later ones only add.

@@ -1,12 +1,14 @@
 //! The plan of a process that is added to a container.
 
-use oci_spec::runtime::Process;
+use std::ffi::CString;
+
+use oci_spec::runtime::{ExecCPUAffinity, Process};
 use rsrun_init::step::{CapabilitySets, Step};
 
 use super::capabilities::{CHOWN, SETGID, SETPCAP, SETUID, SYS_ADMIN, SYS_NICE};
 use super::create::{container_scheduling, keyring};
 use super::draft::Draft;
-use super::facts::{ExecAsk, ExecFacts, ProcessPlan};
+use super::facts::{ExecAsk, ExecFacts, ProcessPlan, ProgramWords};
 use super::namespaces::{TIME, USER};
 use super::process::{End, Ending, Origin, Resolved};
 use super::scheduling::mask_of;
@@ -28,29 +30,59 @@ pub fn exec(
         home: ask.home.as_deref(),
     };
     let resolved = Resolved::read(process, &facts.defaults, &origin, host)?;
+    let affinity = process.exec_cpu_affinity().as_ref();
+    inside(resolved, affinity, facts, ask.preserve_fds, host)
+}
+
+/// The plan of a hook that runs in the container: as confined as the container's own process, whose
+/// document is `process`, since the hook's file comes with the image.
+pub(super) fn hook_inside(
+    hook: HookProgram,
+    process: &Process,
+    facts: &ExecFacts,
+    host: &Host,
+) -> Result<ProcessPlan> {
+    let origin = Origin {
+        place: "",
+        terminal: Some(false),
+        home: None,
+    };
+    let mut resolved = Resolved::read(process, &facts.defaults, &origin, host)?;
+    resolved.program = ProgramWords {
+        name: hook.path.to_string_lossy().into_owned(),
+        candidates: vec![hook.path],
+    };
+    resolved.argv = hook.argv;
+    resolved.env = hook.env.unwrap_or(resolved.env);
+    inside(resolved, None, facts, 0, host)
+}
+
+/// What of a hook is executed.
+pub(super) struct HookProgram {
+    pub(super) path: CString,
+    pub(super) argv: Vec<CString>,
+    pub(super) env: Option<Vec<CString>>,
+}
+
+fn inside(
+    resolved: Resolved,
+    affinity: Option<&ExecCPUAffinity>,
+    facts: &ExecFacts,
+    preserve_fds: u32,
+    host: &Host,
+) -> Result<ProcessPlan> {
     let mut draft = Draft::default();
     draft.adoption.oom_score_adj = facts.oom_score_adj;
     draft.adoption.raise = resolved.raised(host);
     draft.keep_capabilities = kept(&resolved, facts);
-    enter(&mut draft, facts);
+    enter(&mut draft, facts, &resolved);
     draft.step(Step::ResetInherited);
-    affinity(&mut draft, process, facts)?;
+    cpus(&mut draft, affinity.or(facts.defaults.affinity.as_ref()))?;
     if resolved.terminal.is_none() {
         draft.step(Step::NewSession { terminal: false });
     }
     if !facts.no_new_keyring {
-        draft.step(keyring(&facts.id)?);
-    }
-    if !resolved.labels.is_empty() {
-        draft.step(Step::OpenProc);
-    }
-    if let Some(keep) = narrowed(&resolved, facts) {
-        draft.step(Step::Capabilities(CapabilitySets {
-            effective: keep,
-            permitted: keep,
-            inheritable: 0,
-            ambient: 0,
-        }));
+        draft.steps(keyring(&facts.id, &resolved)?);
     }
     draft.step(Step::OpenRoot);
     if let Some(size) = resolved.terminal {
@@ -66,7 +98,7 @@ pub fn exec(
     let (program, warnings) = (resolved.program.clone(), resolved.warnings.clone());
     let end = End {
         seccomp: facts.seccomp.as_ref(),
-        preserve_fds: ask.preserve_fds,
+        preserve_fds,
         scheduling: container_scheduling(facts),
     };
     resolved.finish(&mut draft, Ending::AtOnce, &end);
@@ -77,13 +109,25 @@ pub fn exec(
     })
 }
 
-/// Signals, the parent's writes, then the namespaces that only a process without threads can enter.
-/// Always undumpable: whoever is in there already sees the newcomer.
-fn enter(draft: &mut Draft, facts: &ExecFacts) {
+/// Signals, the parent's writes, then what only a process without threads can enter. Always
+/// undumpable: whoever is in there already sees the newcomer.
+fn enter(draft: &mut Draft, facts: &ExecFacts, process: &Resolved) {
     draft.step(Step::ResetSignals);
     draft.step(Step::Undumpable);
     draft.step(Step::AwaitAdoption);
     enter_namespaces(draft, facts.namespaces);
+    if has_label(process) {
+        draft.step(Step::OpenProc);
+    }
+    // As soon as they are not needed any more.
+    if let Some(keep) = own_and_needed(process, facts).filter(|_| needs_to_enter(process, facts)) {
+        draft.step(Step::Capabilities(CapabilitySets {
+            effective: keep,
+            permitted: keep,
+            inheritable: 0,
+            ambient: 0,
+        }));
+    }
 }
 
 /// By the init's pidfd: what a thread can join before clone3, time and user in the child. Time
@@ -112,21 +156,16 @@ pub(super) fn enter_namespaces(draft: &mut Draft, namespaces: u64) {
 /// owner of its streams) needs. Nothing is dropped where a user namespace is joined: the child has
 /// to do that, and undumpable suffices there.
 fn kept(process: &Resolved, facts: &ExecFacts) -> Option<u64> {
-    let keep = narrowed_or_kept(process, facts)?;
-    let for_entering = if needs_to_mount(process, facts) {
+    let keep = own_and_needed(process, facts)?;
+    let to_enter = if needs_to_enter(process, facts) {
         SYS_ADMIN
     } else {
         0
     };
-    Some(keep | for_entering)
+    Some(keep | to_enter)
 }
 
-/// The smaller mask for after the first steps, where those need CAP_SYS_ADMIN.
-fn narrowed(process: &Resolved, facts: &ExecFacts) -> Option<u64> {
-    needs_to_mount(process, facts).then(|| narrowed_or_kept(process, facts))?
-}
-
-fn narrowed_or_kept(process: &Resolved, facts: &ExecFacts) -> Option<u64> {
+fn own_and_needed(process: &Resolved, facts: &ExecFacts) -> Option<u64> {
     if facts.namespaces & USER != 0 {
         return None;
     }
@@ -142,16 +181,20 @@ fn narrowed_or_kept(process: &Resolved, facts: &ExecFacts) -> Option<u64> {
     Some(own | SETUID | SETGID | SETPCAP | CHOWN | filter | scheduling)
 }
 
-/// A procfs for labels, and joining a time namespace.
-fn needs_to_mount(process: &Resolved, facts: &ExecFacts) -> bool {
-    !process.labels.is_empty() || facts.namespaces & TIME != 0
+/// Joining a time namespace, and a procfs for labels, take CAP_SYS_ADMIN for the first steps. (Where
+/// there are labels, confined processes may not trace one that is not confined yet.)
+fn needs_to_enter(process: &Resolved, facts: &ExecFacts) -> bool {
+    has_label(process) || facts.namespaces & TIME != 0
+}
+
+fn has_label(process: &Resolved) -> bool {
+    process.apparmor.is_some() || process.selinux.is_some()
 }
 
 /// `execCPUAffinity`: `initial` for the thread that clones (the kernel narrows it to the cgroup's
 /// cpuset), `final` for the process. Without any, every CPU: what the shim is bound to is its own.
-fn affinity(draft: &mut Draft, process: &Process, facts: &ExecFacts) -> Result<()> {
-    let given = process.exec_cpu_affinity().as_ref();
-    let Some(given) = given.or(facts.defaults.affinity.as_ref()) else {
+fn cpus(draft: &mut Draft, given: Option<&ExecCPUAffinity>) -> Result<()> {
+    let Some(given) = given else {
         draft.step(Step::Affinity { mask: Vec::new() });
         return Ok(());
     };

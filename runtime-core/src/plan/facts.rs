@@ -27,7 +27,7 @@ pub struct CreateFacts {
     pub no_new_keyring: bool,
     /// Descriptors 3 … 3+n-1 of the caller are inherited.
     pub preserve_fds: u32,
-    /// Use the systemd cgroup driver (also chosen by the form `slice:prefix:name`).
+    /// Use the systemd cgroup driver.
     pub systemd_cgroup: bool,
     /// Home directory of the process's user in the container's /etc/passwd (`passwd::home_below`).
     pub home: Option<String>,
@@ -134,6 +134,8 @@ pub struct ProcessDefaults {
     pub io_priority: Option<LinuxIOPriority>,
     /// CPUs.
     pub affinity: Option<ExecCPUAffinity>,
+    /// umask.
+    pub umask: Option<u32>,
 }
 
 /// What exec is asked for beyond its process document.

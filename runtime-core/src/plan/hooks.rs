@@ -3,15 +3,16 @@
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::Hook;
+use oci_spec::runtime::{Hook, Process};
 use rsrun_init::step::Step;
 
 use super::draft::Draft;
-use super::exec::enter_namespaces;
-use super::facts::{ProcessPlan, ProgramWords};
+use super::exec::{HookProgram, enter_namespaces, hook_inside};
+use super::facts::{ExecFacts, ProcessPlan, ProgramWords};
 use super::text::{entry, literal, text};
 use super::{FdName, FdSource};
 use crate::error::{Error, Result};
+use crate::host::Host;
 
 /// Where a hook runs.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,54 +30,77 @@ pub enum HookPlace {
         namespaces: u64,
     },
     /// In the container: startContainer.
-    Container {
-        /// CLONE_NEW* bits of the container's namespaces.
-        namespaces: u64,
-    },
+    Container(Box<Inside>),
+}
+
+/// The container that a hook runs in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Inside {
+    /// Its process document: the hook runs with the same user, capabilities and confinement.
+    pub process: Process,
+    /// Its facts for exec.
+    pub facts: ExecFacts,
+    /// The host.
+    pub host: Host,
 }
 
 /// The plan of a hook. The caller gives its state document as stream 0, and ends it after its time.
 pub fn hook(hook: &Hook, place: &HookPlace) -> Result<ProcessPlan> {
     check(hook, "")?;
-    let mut draft = Draft::default();
-    draft.step(Step::ResetSignals);
-    let (directory, namespaces) = match place {
-        HookPlace::Host { bundle } => (bundle.as_path(), 0),
-        HookPlace::BeforePivot { bundle, namespaces } => (bundle.as_path(), *namespaces),
-        HookPlace::Container { namespaces } => (Path::new("/"), *namespaces),
-    };
-    if namespaces != 0 {
-        draft.step(Step::Undumpable);
-        enter_namespaces(&mut draft, namespaces);
+    let program = read(hook)?;
+    match place {
+        HookPlace::Host { bundle } => {
+            let mut draft = Draft::default();
+            draft.step(Step::ResetSignals);
+            on_host(draft, bundle, program)
+        }
+        HookPlace::BeforePivot { bundle, namespaces } => {
+            let mut draft = Draft::default();
+            draft.step(Step::ResetSignals);
+            draft.step(Step::Undumpable);
+            enter_namespaces(&mut draft, *namespaces);
+            draft.root = Some(draft.fd(FdSource::InitRoot));
+            on_host(draft, bundle, program)
+        }
+        HookPlace::Container(inside) => {
+            hook_inside(program, &inside.process, &inside.facts, &inside.host)
+        }
     }
-    if matches!(place, HookPlace::BeforePivot { .. }) {
-        let root = draft.fd(FdSource::InitRoot);
-        draft.root = Some(root);
-    }
+}
+
+fn read(hook: &Hook) -> Result<HookProgram> {
     let path = text("/path", hook.path())?;
-    let texts = |given: &Option<Vec<String>>, place: &str| {
-        let given = given.iter().flatten().enumerate();
+    let texts = |given: &[String], place: &str| {
+        let given = given.iter().enumerate();
         given
-            .map(|(i, t)| text(&entry(place, i), t))
+            .map(|(index, word)| text(&entry(place, index), word))
             .collect::<Result<Vec<_>>>()
     };
-    let argv = match texts(hook.args(), "/args")? {
-        args if args.is_empty() => vec![path.clone()],
-        args => args,
+    let argv = match hook.args().as_deref() {
+        None | Some([]) => vec![path.clone()],
+        Some(args) => texts(args, "/args")?,
     };
-    let directory = text("", directory)?;
-    let streams = (0..3)
-        .map(|n| (FdSource::Stream(n), i32::from(n)))
-        .collect();
-    // Only the hook's own environment: what the image or the daemon has in theirs is not for a
-    // program with the host's privileges (CVE-2025-23266).
-    Ok(run(
-        draft,
-        directory,
+    let env = hook.env().as_deref();
+    Ok(HookProgram {
+        env: env.map(|env| texts(env, "/env")).transpose()?,
         path,
         argv,
-        texts(hook.env(), "/env")?,
-        streams,
+    })
+}
+
+fn on_host(draft: Draft, bundle: &Path, hook: HookProgram) -> Result<ProcessPlan> {
+    let streams = (0..3_u8).map(|n| (FdSource::Stream(n), i32::from(n)));
+    // Only the hook's own environment: what the image or the daemon has in theirs is not for a
+    // program with the host's privileges (CVE-2025-23266).
+    let env = hook.env.unwrap_or_default();
+    let bundle = text("", bundle)?;
+    Ok(run(
+        draft,
+        bundle,
+        hook.path,
+        hook.argv,
+        env,
+        streams.collect(),
     ))
 }
 

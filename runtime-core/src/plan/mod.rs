@@ -23,18 +23,20 @@ mod options;
 mod process;
 mod scheduling;
 mod sysctl;
+#[cfg(test)]
+mod tests;
 mod text;
 mod words;
 
 pub use capabilities::CAPABILITY_NAMES;
-pub use cgroup::{CgroupPlace, CgroupRequest, default_device_rules};
+pub use cgroup::{CgroupRequest, default_device_rules};
 pub use create::create;
 pub use exec::exec;
 pub use facts::{
     ContainerHooks, ContainerPlan, CreateFacts, ExecAsk, ExecFacts, Listener, ProcessPlan,
     ProgramWords, SeccompProgram,
 };
-pub use hooks::{HookPlace, hook, program};
+pub use hooks::{HookPlace, Inside, hook, program};
 pub use options::mount_option_words;
 pub use words::{explain, step_words};
 

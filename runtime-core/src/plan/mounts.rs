@@ -146,7 +146,7 @@ impl<'a> Mounts<'a> {
         let tree = draft.fd(FdSource::Tree {
             path: self.facts.bundle.join(source),
             recursive: mount.options.bind == Some(Depth::Tree),
-            changes: apart.into_iter().chain(mount.options.changes()).collect(),
+            changes: apart.into_iter().chain(self.of_clone(mount)).collect(),
             idmap,
             idmap_recursive: mount.options.idmap == Some(Depth::Tree),
         });
@@ -155,6 +155,15 @@ impl<'a> Mounts<'a> {
             target: mount.target_text()?,
         });
         Ok(())
+    }
+
+    /// In a user namespace of our own, what the host has locked can't be cleared: only what is asked
+    /// for is changed there.
+    fn of_clone(&self, mount: &OneMount<'_>) -> Vec<MountAttributes> {
+        match self.host.in_user_namespace {
+            true => mount.options.changes(),
+            false => mount.options.of_clone(),
+        }
     }
 
     fn root_is_shared(&self) -> bool {
@@ -237,12 +246,6 @@ impl<'a> Mounts<'a> {
         if read_only && self.is_filled_later(index, mount) {
             steps.push(self.new_filesystem(&mount.fstype, mount, own.writable().of_new())?);
             later.read_only.push(read_only_step(mount)?);
-        } else if read_only && mount.options.copy_up {
-            let mut step = self.new_filesystem(&mount.fstype, mount, own.writable().of_new())?;
-            if let Step::MountFilesystem { after, .. } = &mut step {
-                after.set |= options::RDONLY;
-            }
-            steps.push(step);
         } else {
             steps.push(self.new_filesystem(&mount.fstype, mount, own.of_new())?);
         }
@@ -257,12 +260,14 @@ impl<'a> Mounts<'a> {
         Ok(steps)
     }
 
-    /// Whether something is made in this mount after it: devices in /dev, or the target of another.
+    /// Whether something is made in this mount after it: devices in /dev, or the target of another
+    /// mount in an empty filesystem. (Not in sysfs: a user namespace may only have it as the host's is.)
     fn is_filled_later(&self, index: usize, mount: &OneMount<'_>) -> bool {
         let below = |other: &OneMount<'_>| {
             other.target != mount.target && other.target.starts_with(&mount.target)
         };
-        mount.target == Path::new("/dev") || self.all.iter().skip(index + 1).any(below)
+        let is_empty = mount.fstype == "tmpfs";
+        mount.target == Path::new("/dev") || is_empty && self.all.iter().skip(index + 1).any(below)
     }
 
     fn new_filesystem(&self, fstype: &str, mount: &OneMount<'_>, flags: u64) -> Result<PlanStep> {
@@ -415,8 +420,9 @@ impl OneMount<'_> {
         };
         let shown = self.target.to_string_lossy();
         let allowed = match in_proc.as_os_str().is_empty() {
-            // A clone of the host's /proc is what a user namespace needs that may not mount its own.
-            true => self.fstype == "proc" || self.is_host_proc() || self.options.remount,
+            // A clone of a procfs is what a user namespace needs that may not mount its own; that it is
+            // one is checked where it is attached.
+            true => self.fstype == "proc" || self.is_bind() || self.options.remount,
             false => COVERABLE_IN_PROC.contains(&shown.as_ref()),
         };
         if allowed {
@@ -426,10 +432,6 @@ impl OneMount<'_> {
             place,
             format!("{shown} cannot be mounted because it is inside /proc"),
         ))
-    }
-
-    fn is_host_proc(&self) -> bool {
-        self.is_bind() && self.given.source().as_deref() == Some(Path::new("/proc"))
     }
 
     /// A change of what is mounted there, without a new mount.

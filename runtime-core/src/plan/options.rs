@@ -18,6 +18,8 @@ const NOATIME: u64 = 0x10;
 const STRICTATIME: u64 = 0x20;
 const NODIRATIME: u64 = 0x80;
 const NOSYMFOLLOW: u64 = 0x20_0000;
+/// What can be set but the way of access times, which a remount without a word on it keeps too.
+const SETTABLE: u64 = RDONLY | NOSUID | NODEV | NOEXEC | NOSYMFOLLOW;
 
 pub(super) const UNBINDABLE: u64 = 1 << 17;
 pub(super) const PRIVATE: u64 = 1 << 18;
@@ -218,8 +220,23 @@ impl Options {
         }
     }
 
-    /// The `mount_setattr` calls that give a clone its attributes, in order; none where no word
-    /// asks for one, so that what the source has stays.
+    /// The `mount_setattr` calls that give a clone its attributes, in order. Where a word asks for
+    /// an attribute, the clone has exactly those that are asked for, as with runc; where none does,
+    /// it keeps what its source has.
+    pub(super) fn of_clone(&self) -> Vec<MountAttributes> {
+        let exact = self.own.change(One).map(|change| MountAttributes {
+            clear: change.clear | SETTABLE & !change.set,
+            ..change
+        });
+        let below = self.below.change(Tree);
+        exact
+            .into_iter()
+            .chain(below)
+            .chain(self.propagations())
+            .collect()
+    }
+
+    /// The same for what is mounted already: only what is asked for changes.
     pub(super) fn changes(&self) -> Vec<MountAttributes> {
         let own = self.own.change(One);
         let below = self.below.change(Tree);
@@ -322,8 +339,19 @@ mod tests {
 
     #[test]
     fn a_bind_without_attribute_words_leaves_its_source_as_it_is() {
-        assert_eq!(read(&["rbind"]).changes(), []);
-        assert_eq!(read(&["bind", "defaults", "norelatime"]).changes(), []);
+        assert_eq!(read(&["rbind"]).of_clone(), []);
+        assert_eq!(read(&["bind", "defaults", "norelatime"]).of_clone(), []);
+        assert_eq!(read(&["rbind", "rprivate"]).of_clone().len(), 1);
+    }
+
+    #[test]
+    fn a_bind_with_attribute_words_has_those_and_no_others() {
+        let [change] = read(&["rbind", "ro", "nodev"]).of_clone()[..] else {
+            panic!()
+        };
+        assert_eq!(change.set, RDONLY | NODEV);
+        assert_eq!(change.clear, NOSUID | NOEXEC | NOSYMFOLLOW);
+        assert!(!change.recursive, "mounts below keep theirs");
     }
 
     #[test]

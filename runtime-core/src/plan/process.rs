@@ -38,8 +38,10 @@ pub(super) struct Resolved {
     pub(super) rlimits: Vec<(u32, u64, u64)>,
     pub(super) capabilities: Sets,
     pub(super) no_new_privileges: bool,
-    /// File below `self/attr` and what is written into it.
-    pub(super) labels: Vec<(CString, CString)>,
+    /// AppArmor's: file below `self/attr` and what is written into it.
+    pub(super) apparmor: Option<(CString, CString)>,
+    /// SELinux's.
+    pub(super) selinux: Option<CString>,
     pub(super) scheduling: Vec<PlanStep>,
     pub(super) terminal: Option<Terminal>,
     pub(super) program: ProgramWords,
@@ -91,11 +93,12 @@ impl Resolved {
             uid: user.uid(),
             gid: user.gid(),
             groups: user.additional_gids().clone().unwrap_or_default(),
-            umask: umask_of(process, place)?,
+            umask: umask_of(process, defaults, place)?,
             rlimits,
             capabilities,
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
-            labels: labels_of(process, defaults, place, host)?,
+            apparmor: apparmor_of(process, defaults, place, host)?,
+            selinux: selinux_of(process, defaults, place, host)?,
             scheduling: scheduling::of_process(process, defaults, place)?,
             terminal: terminal_of(process, origin),
             program,
@@ -141,7 +144,11 @@ impl Resolved {
                 hard,
             });
         }
-        for (file, value) in self.labels {
+        if let Some((file, value)) = self.apparmor {
+            draft.step(Step::Label { file, value });
+        }
+        if let Some(value) = self.selinux {
+            let file = literal("exec");
             draft.step(Step::Label { file, value });
         }
         // Before the ids change, as root may enter what the user may not; after, as the user may
@@ -311,8 +318,8 @@ fn working_directory(process: &Process, place: &str) -> Result<CString> {
     text(&place, cwd)
 }
 
-fn umask_of(process: &Process, place: &str) -> Result<u32> {
-    match process.user().umask() {
+fn umask_of(process: &Process, defaults: &ProcessDefaults, place: &str) -> Result<u32> {
+    match process.user().umask().or(defaults.umask) {
         None => Ok(DEFAULT_UMASK),
         Some(mask) if mask <= 0o777 => Ok(mask),
         Some(mask) => Err(Error::spec(
@@ -374,48 +381,54 @@ fn resource_of(kind: PosixRlimitType) -> u32 {
     }
 }
 
-/// LSM labels for the coming execve.
-fn labels_of(
+/// The profile that AppArmor is to apply at execve.
+fn apparmor_of(
     process: &Process,
     defaults: &ProcessDefaults,
     place: &str,
     host: &Host,
-) -> Result<Vec<(CString, CString)>> {
-    let chosen = |own: &Option<String>, default: &Option<String>| {
-        let set = |label: &&String| !label.is_empty();
-        own.as_ref()
-            .filter(set)
-            .or(default.as_ref().filter(set))
-            .cloned()
+) -> Result<Option<(CString, CString)>> {
+    let Some(profile) = chosen(process.apparmor_profile(), defaults.apparmor.as_ref()) else {
+        return Ok(None);
     };
-    let mut labels = Vec::new();
-    if let Some(profile) = chosen(process.apparmor_profile(), &defaults.apparmor) {
-        let place = format!("{place}/apparmorProfile");
-        if !host.apparmor {
-            return Err(Error::unsupported(
-                &place,
-                format!(
-                    "{place}: profile {profile:?} given, but apparmor is not enabled on this host"
-                ),
-            ));
-        }
-        let value = text(&place, format!("exec {profile}"))?;
-        let file = if host.apparmor_attributes {
-            "apparmor/exec"
-        } else {
-            "exec"
-        };
-        labels.push((literal(file), value));
+    let place = format!("{place}/apparmorProfile");
+    if !host.apparmor {
+        return Err(Error::unsupported(
+            &place,
+            format!("{place}: profile {profile:?} given, but apparmor is not enabled on this host"),
+        ));
     }
-    if let Some(label) = chosen(process.selinux_label(), &defaults.selinux) {
-        let place = format!("{place}/selinuxLabel");
-        if !host.selinux {
-            return Err(Error::unsupported(
-                &place,
-                format!("{place}: label {label:?} given, but selinux is not enabled on this host"),
-            ));
-        }
-        labels.push((literal("exec"), text(&place, label)?));
+    let value = text(&place, format!("exec {profile}"))?;
+    let file = if host.apparmor_attributes {
+        "apparmor/exec"
+    } else {
+        "exec"
+    };
+    Ok(Some((literal(file), value)))
+}
+
+/// The label that SELinux is to give the process at execve.
+fn selinux_of(
+    process: &Process,
+    defaults: &ProcessDefaults,
+    place: &str,
+    host: &Host,
+) -> Result<Option<CString>> {
+    let Some(label) = chosen(process.selinux_label(), defaults.selinux.as_ref()) else {
+        return Ok(None);
+    };
+    let place = format!("{place}/selinuxLabel");
+    if !host.selinux {
+        return Err(Error::unsupported(
+            &place,
+            format!("{place}: label {label:?} given, but selinux is not enabled on this host"),
+        ));
     }
-    Ok(labels)
+    text(&place, label).map(Some)
+}
+
+/// A label of the process's own, or the container's; empty is none.
+fn chosen<'a>(own: &'a Option<String>, default: Option<&'a String>) -> Option<&'a String> {
+    let set = |label: &&String| !label.is_empty();
+    own.as_ref().filter(set).or(default.filter(set))
 }

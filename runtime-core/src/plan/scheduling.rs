@@ -58,6 +58,7 @@ fn scheduler_step(given: &Scheduler, place: &str) -> Result<PlanStep> {
             LinuxSchedulerFlag::SchedFlagUtilClampMax => 0x40,
         };
     }
+    check_scheduler(given, place)?;
     let priority = given.priority().unwrap_or(0);
     Ok(Step::Scheduler {
         policy,
@@ -69,6 +70,39 @@ fn scheduler_step(given: &Scheduler, place: &str) -> Result<PlanStep> {
         deadline: given.deadline().unwrap_or(0),
         period: given.period().unwrap_or(0),
     })
+}
+
+/// What sched_setattr(2) would ignore or refuse without saying which field.
+fn check_scheduler(given: &Scheduler, place: &str) -> Result<()> {
+    use LinuxSchedulerPolicy::{SchedBatch, SchedDeadline, SchedFifo, SchedOther, SchedRr};
+    let policy = *given.policy();
+    let set = |value: &Option<u64>| value.is_some_and(|v| v != 0);
+    let wrong = |field: &str, why: &str| {
+        Err(Error::spec(
+            format!("{place}/{field}"),
+            format!("{why}, not of {policy}"),
+        ))
+    };
+    if given.nice().is_some_and(|nice| !(-20..=19).contains(&nice)) {
+        return Err(Error::spec(
+            format!("{place}/nice"),
+            "it is not between -20 and 19",
+        ));
+    }
+    if given.nice().is_some_and(|nice| nice != 0) && !matches!(policy, SchedOther | SchedBatch) {
+        return wrong("nice", "it is of SCHED_OTHER and SCHED_BATCH");
+    }
+    if given.priority().is_some_and(|p| p != 0) && !matches!(policy, SchedFifo | SchedRr) {
+        return wrong("priority", "it is of SCHED_FIFO and SCHED_RR");
+    }
+    let times = set(given.runtime()) || set(given.deadline()) || set(given.period());
+    if times && policy != SchedDeadline {
+        return wrong(
+            "runtime",
+            "runtime, deadline and period are of SCHED_DEADLINE",
+        );
+    }
+    Ok(())
 }
 
 fn io_priority_step(given: &LinuxIOPriority, place: &str) -> Result<PlanStep> {
@@ -136,6 +170,16 @@ pub(super) fn memory_policy(given: &LinuxMemoryPolicy) -> Result<(u32, Vec<u64>)
             | MemoryPolicyModeType::MpolLocal
             | MemoryPolicyModeType::MpolPreferred
     );
+    let takes_none = matches!(
+        given.mode(),
+        MemoryPolicyModeType::MpolDefault | MemoryPolicyModeType::MpolLocal
+    );
+    if !nodes.is_empty() && takes_none {
+        return Err(Error::spec(
+            place,
+            format!("{} takes no nodes", given.mode()),
+        ));
+    }
     if nodes.is_empty() && !no_nodes_allowed {
         return Err(Error::spec(place, format!("{} needs nodes", given.mode())));
     }
