@@ -14,6 +14,8 @@ pub struct Outcome {
     pub code: i32,
     /// Standard output.
     pub stdout: String,
+    /// The same as it came, for what is no text.
+    pub bytes: Vec<u8>,
     /// Standard error.
     pub stderr: String,
 }
@@ -116,7 +118,8 @@ impl Running {
                 // SIGKILL, not SIGTERM: ctr hands signals on to the container.
                 let _ = self.child.kill();
                 let _ = self.child.wait();
-                let said = (collect(self.stdout.take()), collect(self.stderr.take()));
+                let said = [self.stdout.take(), self.stderr.take()].map(collect);
+                let said = said.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
                 return fail(format!(
                     "no end after {limit:?}: {}; it said {said:?}",
                     self.shown
@@ -129,10 +132,13 @@ impl Running {
         let code = status
             .code()
             .unwrap_or_else(|| 128 + status.signal().unwrap_or_default());
+        let bytes = collect(self.stdout.take());
+        let stderr = collect(self.stderr.take());
         Ok(Outcome {
             code,
-            stdout: collect(self.stdout.take()),
-            stderr: collect(self.stderr.take()),
+            stdout: String::from_utf8_lossy(&bytes).into_owned(),
+            bytes,
+            stderr: String::from_utf8_lossy(&stderr).into_owned(),
         })
     }
 }
@@ -155,9 +161,8 @@ fn drain(mut from: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
     })
 }
 
-fn collect(reader: Option<JoinHandle<Vec<u8>>>) -> String {
-    let bytes = reader.and_then(|r| r.join().ok()).unwrap_or_default();
-    String::from_utf8_lossy(&bytes).into_owned()
+fn collect(reader: Option<JoinHandle<Vec<u8>>>) -> Vec<u8> {
+    reader.and_then(|r| r.join().ok()).unwrap_or_default()
 }
 
 /// Waits until `ready` holds, looking every 10 ms.

@@ -1,11 +1,16 @@
 //! Shared ground of the suites.
 
+pub mod by_hand;
 pub mod cli;
 pub mod command;
 pub mod containerd;
+pub mod events;
+pub mod fifo;
 pub mod ground;
 pub mod places;
 pub mod proc;
 pub mod spec;
 pub mod suite;
+pub mod task;
 pub mod terminal;
+pub mod ttrpc;
