@@ -96,28 +96,39 @@ fn give_controllers(
     refused: &mut Refused,
 ) -> Result<()> {
     const FILE: &str = "cgroup.subtree_control";
-    let mut read = |name| -> Result<Controllers> {
-        Ok(buffer
-            .read(dir, name)?
-            .map(Controllers::parse)
-            .unwrap_or_default())
-    };
-    let given = read(FILE)?;
-    let has = read("cgroup.controllers")?;
-    let missing: Vec<_> = has
-        .iter()
-        .filter(|name| !given.has(name))
-        .map(|name| format!("+{name}"))
-        .collect();
-    // One write for all when it works: each one that changes something waits for an RCU grace period.
-    if missing.is_empty() || file::write(dir, FILE, &missing.join(" ")).is_ok() {
+    let given = Controllers::parse(buffer.read(dir, FILE)?.unwrap_or_default());
+    let has = Controllers::parse(buffer.read(dir, "cgroup.controllers")?.unwrap_or_default());
+    let missing: Vec<_> = has.iter().filter(|name| !given.has(name)).collect();
+    if missing.is_empty() {
         return Ok(());
     }
-    for change in missing {
-        if let Err(errno) = file::write(dir, FILE, &change) {
-            let at = if path.is_empty() { "/" } else { path };
-            let reason = format!("write {change} to {FILE} of {at}: {}", errno_text(errno));
-            refused.push((change.trim_start_matches('+').to_owned(), reason));
+    let at = if path.is_empty() { "/" } else { path };
+    // A cgroup with processes can't give most controllers (EBUSY); cpu and pids it could, and would
+    // become the root of a threaded tree by it, in which no container can be. The root of all, which has
+    // no cgroup.type, may do both.
+    let is_root = buffer.read(dir, "cgroup.type")?.is_none();
+    if !is_root
+        && buffer
+            .read(dir, "cgroup.procs")?
+            .is_some_and(|pids| !pids.is_empty())
+    {
+        let reason =
+            format!("cgroup {at} has processes of its own, so it gives none to those below");
+        refused.extend(
+            missing
+                .iter()
+                .map(|name| ((*name).to_owned(), reason.clone())),
+        );
+        return Ok(());
+    }
+    // One write for all when it works: each one that changes something waits for an RCU grace period.
+    if file::write(dir, FILE, &format!("+{}", missing.join(" +"))).is_ok() {
+        return Ok(());
+    }
+    for name in missing {
+        if let Err(errno) = file::write(dir, FILE, &format!("+{name}")) {
+            let reason = format!("write +{name} to {FILE} of {at}: {}", errno_text(errno));
+            refused.push((name.to_owned(), reason));
         }
     }
     Ok(())

@@ -28,7 +28,7 @@ const ATTACH_CGROUP_DEVICE: u32 = 6;
 const F_ALLOW_MULTI: u32 = 1 << 1;
 const F_REPLACE: u32 = 1 << 2;
 
-/// What the verifier may be interrupted by a signal (EAGAIN) before we give up.
+/// How often the verifier may be interrupted by a signal (EAGAIN) before we give up.
 const LOAD_TRIES: usize = 30;
 
 /// The kernel's limit for programs attached to one cgroup (BPF_CGROUP_MAX_PROGS).
@@ -92,19 +92,42 @@ fn owned(fd: libc::c_long) -> nix::Result<OwnedFd> {
 
 /// `BPF_PROG_LOAD` of a cgroup device program: `struct bpf_insn` by `struct bpf_insn`.
 pub fn load_device_program(code: &[u64]) -> nix::Result<OwnedFd> {
+    load(code, &mut [])
+}
+
+/// What the verifier says about a program that it refused: its last line.
+pub fn why_not_loaded(code: &[u64]) -> String {
+    let mut log = vec![0_u8; 1 << 20];
+    if load(code, &mut log).is_ok() {
+        return String::new();
+    }
+    let end = log.iter().position(|byte| *byte == 0).unwrap_or(log.len());
+    let log = String::from_utf8_lossy(&log[..end]);
+    let said = |line: &&str| !line.is_empty() && !line.starts_with("processed");
+    log.lines().rfind(said).unwrap_or_default().to_owned()
+}
+
+fn load(code: &[u64], log: &mut [u8]) -> nix::Result<OwnedFd> {
     const LICENSE: &std::ffi::CStr = c"Apache-2.0";
     const NAME: [u32; 2] = [
         u32::from_ne_bytes(*b"rsru"),
         u32::from_ne_bytes(*b"n\0\0\0"),
     ];
+    let length = u32::try_from(code.len()).map_err(|_| Errno::E2BIG)?;
     for _ in 0..LOAD_TRIES {
         let mut attr = Attr::new()
             .word(0, PROG_TYPE_CGROUP_DEVICE)
-            .word(4, u32::try_from(code.len()).map_err(|_| Errno::E2BIG)?)
+            .word(4, length)
             .long(8, code.as_ptr() as u64)
             .long(16, LICENSE.as_ptr() as u64)
             .word(48, NAME[0])
             .word(52, NAME[1]);
+        if !log.is_empty() {
+            attr = attr
+                .word(24, 1)
+                .word(28, u32::try_from(log.len()).map_err(|_| Errno::E2BIG)?)
+                .long(32, log.as_mut_ptr() as u64);
+        }
         match bpf(PROG_LOAD, &mut attr) {
             Err(Errno::EAGAIN) => {}
             loaded => return owned(loaded?),

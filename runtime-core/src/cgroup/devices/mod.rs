@@ -19,11 +19,13 @@ impl Cgroup {
     ///
     /// `Denied` without CAP_BPF and CAP_SYS_ADMIN, as in a user namespace.
     pub fn set_devices(&self, program: &Program) -> Result<()> {
-        let loaded = bpf::load_device_program(&program.code()).with(|| {
-            format!(
-                "bpf(BPF_PROG_LOAD, {} instructions)",
-                program.instructions().len()
-            )
+        let code = program.code();
+        let loaded = bpf::load_device_program(&code).map_err(|errno| {
+            let call = format!("bpf(BPF_PROG_LOAD, {} instructions)", code.len());
+            match errno {
+                Errno::EPERM => Error::os(errno, call),
+                _ => Error::os(errno, call).caused_by(bpf::why_not_loaded(&code)),
+            }
         })?;
         let mut attached = Vec::new();
         for id in self.device_programs()? {

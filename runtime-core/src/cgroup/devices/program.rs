@@ -85,13 +85,15 @@ impl Program {
             .enumerate()
             .map(|(index, rule)| Rule::read(index, rule))
             .collect::<Result<Vec<_>>>()?;
-        for rule in rules.iter().rev() {
+        // Nothing is undecided after a rule for all: what is before it is not needed, and the verifier
+        // refuses code that can't be reached.
+        let all = rules.iter().rposition(Rule::is_all);
+        for rule in rules.iter().skip(all.map_or(0, |at| at + 1)).rev() {
             program.append(rule);
-            if rule.is_all() {
-                break; // nothing is undecided after it
-            }
         }
-        program.answer(false);
+        program
+            .instructions
+            .extend(answer(all.is_some_and(|at| rules[at].allow)));
         Ok(program)
     }
 
@@ -111,33 +113,27 @@ impl Program {
     }
 
     fn append(&mut self, rule: &Rule) {
-        let mut body = Vec::new();
-        if rule.allow {
-            body.push(and(ACCESS, !rule.access));
-            body.push(jump_if_not_equal(ACCESS, 0, 2));
-            body.extend(answer(true));
-        } else {
-            body.push(copy(SCRATCH, ACCESS));
-            body.push(and(SCRATCH, rule.access));
-            body.push(jump_if_equal(SCRATCH, 0, 2));
-            body.extend(answer(false));
+        let mut code = Vec::new();
+        let tests = [
+            (rule.kind, None, KIND),
+            (rule.major, Some(MAJOR_AT), NUMBER),
+            (rule.minor, Some(MINOR_AT), NUMBER),
+        ];
+        let mut jumps = Vec::new();
+        for (wanted, load_from, register) in tests {
+            let Some(wanted) = wanted else { continue };
+            // Read anew for each rule: were it kept, the verifier would follow each "equal" branch through
+            // all rules that are left, and a thousand of them would be a million steps, its limit.
+            code.extend(load_from.map(|offset| load(register, offset)));
+            jumps.push(code.len());
+            code.push(jump_if_not_equal(register, wanted, 0));
         }
-        let tests: Vec<_> = [(KIND, rule.kind), (MAJOR, rule.major), (MINOR, rule.minor)]
-            .into_iter()
-            .filter_map(|(register, wanted)| Some((register, wanted?)))
-            .collect();
-        for (done, (register, wanted)) in tests.iter().enumerate() {
-            let skipped = tests.len() - done - 1 + body.len();
-            // At most three tests and five instructions: always in range.
-            let skipped = i16::try_from(skipped).unwrap_or(i16::MAX);
-            self.instructions
-                .push(jump_if_not_equal(*register, *wanted, skipped));
+        code.extend(rule.verdict());
+        for jump in jumps {
+            // At most six instructions: always in range.
+            code[jump].off = i16::try_from(code.len() - jump - 1).unwrap_or(i16::MAX);
         }
-        self.instructions.extend(body);
-    }
-
-    fn answer(&mut self, allow: bool) {
-        self.instructions.extend(answer(allow));
+        self.instructions.extend(code);
     }
 }
 
@@ -170,6 +166,23 @@ impl Rule {
             minor: number(rule.minor(), &pointer("minor"))?,
             access: access(rule.access().as_deref(), &pointer("access"))?,
         })
+    }
+
+    /// What is done when it names the device.
+    fn verdict(&self) -> Vec<Instruction> {
+        let mut code = Vec::new();
+        if self.access != ALL {
+            if self.allow {
+                code.push(and(ACCESS, !self.access));
+                code.push(jump_if_not_equal(ACCESS, 0, 2));
+            } else {
+                code.push(copy(ANSWER, ACCESS));
+                code.push(and(ANSWER, self.access));
+                code.push(jump_if_equal(ANSWER, 0, 2));
+            }
+        }
+        code.extend(answer(self.allow));
+        code
     }
 
     fn is_all(&self) -> bool {
@@ -212,14 +225,17 @@ fn access(letters: Option<&str>, pointer: &str) -> Result<i32> {
     })
 }
 
-// Registers: r1 is the context on entry and scratch after the prologue, r0 the answer.
+// Registers: the answer (scratch before there is one), the context, and what is taken out of it.
 const ANSWER: u8 = 0;
 const CONTEXT: u8 = 1;
-const SCRATCH: u8 = 1;
 const KIND: u8 = 2;
 const ACCESS: u8 = 3;
-const MAJOR: u8 = 4;
-const MINOR: u8 = 5;
+const NUMBER: u8 = 4;
+
+// struct bpf_cgroup_dev_ctx
+const ACCESS_TYPE_AT: i16 = 0;
+const MAJOR_AT: i16 = 4;
+const MINOR_AT: i16 = 8;
 
 // Codes of linux/bpf.h and linux/bpf_common.h, put together from class | operation | source.
 const LOAD_WORD: u8 = 0x61; // BPF_LDX | BPF_W | BPF_MEM
@@ -231,14 +247,13 @@ const JUMP_EQUAL: u8 = 0x16; // BPF_JMP32 | BPF_JEQ | BPF_K
 const JUMP_NOT_EQUAL: u8 = 0x56; // BPF_JMP32 | BPF_JNE | BPF_K
 const EXIT: u8 = 0x95; // BPF_JMP | BPF_EXIT
 
-/// Takes `struct bpf_cgroup_dev_ctx { access_type, major, minor }` apart.
-const PROLOGUE: [Instruction; 6] = [
-    load(KIND, 0),
+/// Takes the kind of device and the requested accesses apart.
+const PROLOGUE: [Instruction; 5] = [
+    load(KIND, ACCESS_TYPE_AT),
+    load(ACCESS, ACCESS_TYPE_AT),
     and(KIND, 0xffff),
-    load(ACCESS, 0),
     instruction(SHIFT_RIGHT, ACCESS, 0, 0, 16),
-    load(MAJOR, 4),
-    load(MINOR, 8),
+    and(ACCESS, ALL),
 ];
 
 const fn instruction(code: u8, dst: u8, src: u8, off: i16, imm: i32) -> Instruction {
