@@ -19,6 +19,8 @@ use serde_path_to_error::{Path as Track, Segment};
 use crate::error::{Context, Error, ErrorKind, Result};
 
 mod mend;
+#[cfg(test)]
+mod tests;
 
 /// The largest document that is read. Docker's longest are below 100 kB.
 const LARGEST: u64 = 16 << 20;
@@ -122,6 +124,10 @@ fn parse<T: DeserializeOwned>(
 ) -> Result<Loaded<T>> {
     let mut from = serde_json::Deserializer::from_slice(text);
     let mut value = document(&mut from)?;
+    // The typed reader would take an array for a struct, field by field.
+    if !value.is_object() {
+        return Err(Error::spec("", "it is not an object"));
+    }
     let mut warnings = Vec::new();
     mend(&mut value, &mut warnings);
     let document = serde_path_to_error::deserialize(value)

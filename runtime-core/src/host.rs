@@ -93,7 +93,8 @@ impl Host {
     }
 }
 
-fn kernel_version() -> Result<KernelVersion> {
+/// The release of the running kernel.
+pub fn kernel_version() -> Result<KernelVersion> {
     let name = nix::sys::utsname::uname().with(|| "uname()")?;
     let release = name.release().to_string_lossy().into_owned();
     let mut numbers = release.split(|c: char| !c.is_ascii_digit());

@@ -6,6 +6,7 @@ pub mod bundle;
 pub mod cgroup;
 pub mod container;
 pub mod error;
+pub mod features;
 pub mod freeze;
 pub mod host;
 pub mod id;
