@@ -3,15 +3,27 @@
 //! The suite drives a runc-compatible command line (`RSRUN_TEST_CLI`, else `rsrun` of `RSRUN_BIN`) and has to pass
 //! with runc as well: a case that fails there is a wrong case, or it names the difference.
 mod args;
+mod cgroups;
 mod default_fields;
+mod default_mounts;
 mod default_specs;
 mod devices;
+mod exec_files;
+mod execs;
+mod formats;
+mod hooks;
 mod identity;
 mod kernel_state;
+mod life;
+mod limits;
 mod mount_options;
 mod mounts;
 mod namespaces;
+mod records;
 mod rootfs;
+mod seccomp;
+mod sysctls;
+mod terminals;
 mod user_namespaces;
 
 use rsrun_tests::cli::suite::Suite;
@@ -27,6 +39,17 @@ fn main() -> std::process::ExitCode {
     mount_options::cases(&mut suite);
     rootfs::cases(&mut suite);
     devices::cases(&mut suite);
+    seccomp::cases(&mut suite);
+    sysctls::cases(&mut suite);
+    terminals::cases(&mut suite);
+    hooks::cases(&mut suite);
+    life::cases(&mut suite);
+    execs::cases(&mut suite);
+    formats::cases(&mut suite);
+    exec_files::cases(&mut suite);
+    records::cases(&mut suite);
+    limits::cases(&mut suite);
+    cgroups::cases(&mut suite);
     default_specs::cases(&mut suite);
     suite.run()
 }

@@ -308,6 +308,8 @@ impl<'g> Bundle<'g> {
 
 impl Drop for Bundle<'_> {
     fn drop(&mut self) {
+        // A pid namespace does not end while one of its dead waits for us.
+        oracle::reap();
         if self.runtime().root.join(&self.id).exists() {
             self.on(&["delete", "--force"], &[]);
         }

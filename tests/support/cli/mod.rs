@@ -5,4 +5,5 @@ pub mod facts;
 pub mod ground;
 pub mod oracle;
 pub mod runtime;
+pub mod sockets;
 pub mod suite;

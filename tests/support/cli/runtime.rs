@@ -116,7 +116,11 @@ impl Runtime {
 /// Runs a command to its end, output through files: a pipe would stay open as long as a detached container lives.
 #[track_caller]
 pub fn finish(command: Command, root: &Path) -> Output {
-    finish_into(command, &root.with_file_name("stdout"), root)
+    let out = root.with_file_name("stdout");
+    let output = finish_into(command, &out, root);
+    // A detached container may go on writing: never into the next call's file.
+    std::fs::remove_file(out).expect("the stdout file goes");
+    output
 }
 
 /// The same with a file of one's own for stdout, which a detached container goes on writing.
@@ -140,6 +144,7 @@ pub fn finish_into(mut command: Command, out: &Path, root: &Path) -> Output {
         stderr: read(&err),
         took,
     };
+    std::fs::remove_file(&err).expect("the stderr file goes");
     assert!(
         code.is_some(),
         "{command:?} did not end in {LIMIT:?}: {}{}",
