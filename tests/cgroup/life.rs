@@ -1,12 +1,15 @@
 //! How are cgroups made, opened, frozen, killed and removed?
 
 use std::fs;
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use rsrun_core::ErrorKind;
 use rsrun_core::cgroup::{Cgroup, Events};
 use rsrun_tests::cases;
 use rsrun_tests::suite::{Case, Check};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use crate::scene::{LONG, Scene, open_descriptors, polled, refused, until};
 
@@ -28,6 +31,7 @@ pub fn cases() -> Vec<Case<Scene>> {
         remove_takes_two_hundred_cgroups_and_a_thousand_levels,
         remove_leaves_a_cgroup_that_another_made,
         a_change_wakes_a_poll_of_the_open_file,
+        a_change_wakes_tokio,
         nothing_leaks_descriptors;
     ]
 }
@@ -280,6 +284,44 @@ fn a_change_wakes_a_poll_of_the_open_file(s: &Scene) -> Check {
     assert!(polled(&events, LONG)? && !events.now()?.populated);
     s.wait(pid)?;
     Ok(())
+}
+
+/// Edge-triggered epoll, as the shim has it, on a duplicate: what was read of one is read of both.
+fn a_change_wakes_tokio(s: &Scene) -> Check {
+    let cgroup = s.cgroup("a")?;
+    let mut events = Events::open(&cgroup)?;
+    events.now()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let twin = events.as_fd().try_clone_to_owned()?;
+        #[allow(
+            deprecated,
+            reason = "its successor is unsafe; an OwnedFd is what it asks for"
+        )]
+        let watched = AsyncFd::with_interest(twin, Interest::PRIORITY)?;
+        let woken = async |within: Duration| -> Check<bool> {
+            match tokio::time::timeout(within, watched.ready(Interest::PRIORITY)).await {
+                Ok(ready) => {
+                    ready?.clear_ready();
+                    Ok(true)
+                }
+                Err(_) => Ok(false),
+            }
+        };
+        assert!(!woken(Duration::from_millis(50)).await?);
+        for _ in 0..3 {
+            let pid = s.shell("a", "exec sleep 100")?;
+            assert!(woken(LONG).await?);
+            assert!(events.now()?.populated);
+            cgroup.kill(LONG)?;
+            assert!(woken(LONG).await?);
+            assert!(!events.now()?.populated);
+            s.wait(pid)?;
+        }
+        Ok(())
+    })
 }
 
 fn nothing_leaks_descriptors(s: &Scene) -> Check {

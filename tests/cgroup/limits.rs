@@ -5,7 +5,7 @@ use std::fs;
 use rsrun_core::ErrorKind;
 use rsrun_core::cgroup::MemoryEvents;
 use rsrun_tests::cases;
-use rsrun_tests::suite::{Case, Check};
+use rsrun_tests::suite::{Case, Check, skip};
 
 use crate::scene::{LONG, Scene, polled, refused};
 
@@ -21,6 +21,8 @@ pub fn cases() -> Vec<Case<Scene>> {
         check_before_update_refuses_less_than_is_used,
         unified_values_are_written_line_by_line,
         pids_limit_holds,
+        huge_pages_are_limited,
+        block_devices_are_limited_and_limits_taken_away,
         an_oom_kill_wakes_a_poll_of_memory_events,
         memory_is_lowered_while_swap_is_still_allowed;
     ]
@@ -96,7 +98,7 @@ fn a_burst_above_the_old_quota_comes_with_its_quota(s: &Scene) -> Check {
     s.needs(&["cpu"])?;
     let cgroup = s.cgroup("a")?;
     if !s.dir("a/cpu.max.burst").exists() {
-        return rsrun_tests::suite::skip("the kernel has no cpu.max.burst");
+        return skip("the kernel has no cpu.max.burst");
     }
     s.apply(&cgroup, r#"{"cpu":{"quota":10000,"burst":5000}}"#)?;
     assert!(
@@ -118,7 +120,7 @@ fn an_idle_cgroup_has_its_weight_again_afterwards(s: &Scene) -> Check {
     s.needs(&["cpu"])?;
     let cgroup = s.cgroup("a")?;
     if !s.dir("a/cpu.idle").exists() {
-        return rsrun_tests::suite::skip("the kernel has no cpu.idle");
+        return skip("the kernel has no cpu.idle");
     }
     s.apply(&cgroup, r#"{"cpu":{"idle":1,"shares":512}}"#)?;
     assert_eq!(s.read("a", "cpu.idle")?, "1");
@@ -228,6 +230,71 @@ fn pids_limit_holds(s: &Scene) -> Check {
     Ok(())
 }
 
+fn huge_pages_are_limited(s: &Scene) -> Check {
+    s.needs(&["hugetlb"])?;
+    let cgroup = s.cgroup("a")?;
+    if !s.dir("a/hugetlb.2MB.max").exists() {
+        return skip("the kernel has no huge pages of 2 MB");
+    }
+    s.apply(
+        &cgroup,
+        r#"{"hugepageLimits":[{"pageSize":"2MB","limit":4194304}]}"#,
+    )?;
+    assert_eq!(s.read("a", "hugetlb.2MB.max")?, "4194304");
+    let stats = cgroup.stats()?.hugetlb;
+    let one = stats.iter().find(|one| one.pagesize == "2MB");
+    assert_eq!(one.map(|one| (one.current, one.max)), Some((0, 4_194_304)));
+    let changes = s.changes(
+        r#"{"hugepageLimits":[{"pageSize":"7MB","limit":1}]}"#,
+        cgroup.controllers(),
+    )?;
+    let error = refused(cgroup.apply(&changes))?;
+    assert!(
+        matches!(error.kind(), ErrorKind::Unsupported { .. }),
+        "{error}"
+    );
+    Ok(())
+}
+
+fn block_devices_are_limited_and_limits_taken_away(s: &Scene) -> Check {
+    s.needs(&["io"])?;
+    let cgroup = s.cgroup("a")?;
+    let Some(number) = fs::read_dir("/sys/block")?
+        .filter_map(|device| fs::read_to_string(device.ok()?.path().join("dev")).ok())
+        .next()
+    else {
+        return skip("the machine has no block device");
+    };
+    let number = number.trim();
+    let (major, minor) = number.split_once(':').ok_or("a device number")?;
+    let throttle = |read: u32, write: u32| {
+        format!(
+            r#"{{"blockIO":{{
+                "throttleReadBpsDevice":[{{"major":{major},"minor":{minor},"rate":{read}}}],
+                "throttleWriteIOPSDevice":[{{"major":{major},"minor":{minor},"rate":{write}}}]}}}}"#
+        )
+    };
+    s.apply(&cgroup, &throttle(1_048_576, 100))?;
+    let limits = format!("{number} rbps=1048576 wbps=max riops=max wiops=100");
+    assert_eq!(s.read("a", "io.max")?, limits);
+    // One more device that is none: nothing changes, not even what was written before it.
+    let bad = r#"{"blockIO":{"throttleReadBpsDevice":[
+        {"major":MAJOR,"minor":MINOR,"rate":5},{"major":4000,"minor":1,"rate":5}]}}"#;
+    let bad = bad.replace("MAJOR", major).replace("MINOR", minor);
+    let error = refused(s.update(&cgroup, &bad)?)?;
+    assert!(
+        error.to_string().contains("throttleReadBpsDevice/1"),
+        "{error}"
+    );
+    assert_eq!(s.read("a", "io.max")?, limits);
+    assert!(s.update(&cgroup, &throttle(0, 0))?.is_ok());
+    assert_eq!(s.read("a", "io.max")?, "");
+    // The same on a device that had no limit at all.
+    refused(s.update(&cgroup, &bad)?)?;
+    assert_eq!(s.read("a", "io.max")?, "");
+    Ok(())
+}
+
 /// Takes more than the limit in anonymous memory.
 const HOG: &str = "head -c 200000000 /dev/zero | tail -c 150000000 | wc -c";
 
@@ -258,7 +325,7 @@ fn memory_is_lowered_while_swap_is_still_allowed(s: &Scene) -> Check {
     s.needs(&["memory"])?;
     let cgroup = s.cgroup("a")?;
     if !s.dir("a/memory.swap.max").exists() {
-        return rsrun_tests::suite::skip("the kernel has no swap accounting");
+        return skip("the kernel has no swap accounting");
     }
     s.apply(
         &cgroup,

@@ -28,8 +28,14 @@ impl Cgroup {
         let writes = self.swap_at_the_right_time(&changes.writes, &mut buffer)?;
         let mut old = Vec::new();
         for write in &writes {
-            if let Some(value) = present(&mut buffer, self, &write.file)? {
-                old.push((write.file.clone(), value));
+            let instead = match &write.absent {
+                Absent::Instead(file, _) => Some(file),
+                Absent::Refuse | Absent::Skip => None,
+            };
+            for file in std::iter::once(&write.file).chain(instead) {
+                if let Some(value) = present(&mut buffer, self, file)? {
+                    old.push((file.clone(), value));
+                }
             }
         }
         let mut written = Vec::new();
@@ -46,7 +52,7 @@ impl Cgroup {
         &self,
         writes: &[Write],
         buffer: &mut Buffer,
-        written: &mut Vec<String>,
+        written: &mut Vec<Written>,
     ) -> Result<()> {
         let mut again = Vec::new();
         for write in writes {
@@ -75,7 +81,7 @@ impl Cgroup {
         &self,
         write: &Write,
         buffer: &mut Buffer,
-    ) -> std::result::Result<Option<String>, Refusal> {
+    ) -> std::result::Result<Option<Written>, Refusal> {
         let value = match &write.value {
             Value::Text(text) => text.clone(),
             Value::AfterFirstWord(rest) => {
@@ -92,12 +98,20 @@ impl Cgroup {
             value: value.to_owned(),
         };
         match file::write(self.dir(), &write.file, &value) {
-            Ok(()) => Ok(Some(write.file.clone())),
+            Ok(()) => Ok(Some(Written {
+                file: write.file.clone(),
+                value,
+            })),
             Err(Errno::ENOENT) => match &write.absent {
                 Absent::Skip => Ok(None),
                 Absent::Refuse => Err(refused(Errno::ENOENT, &write.file, &value)),
                 Absent::Instead(file, value) => file::write(self.dir(), file, value)
-                    .map(|()| Some(file.clone()))
+                    .map(|()| {
+                        Some(Written {
+                            file: file.clone(),
+                            value: value.clone(),
+                        })
+                    })
                     .map_err(|errno| refused(errno, file, value)),
             },
             Err(errno) => Err(refused(errno, &write.file, &value)),
@@ -143,20 +157,43 @@ impl Cgroup {
 
     /// Gives files their old values back, the last written first. It can only be tried: the error that
     /// is returned is the one that stopped the update.
-    fn restore(&self, old: &[(String, String)], written: &[String]) {
-        for file in written.iter().rev() {
-            let Some((_, value)) = old.iter().find(|(name, _)| name == file) else {
+    fn restore(&self, old: &[(String, String)], written: &[Written]) {
+        for Written { file, value } in written.iter().rev() {
+            let Some((_, before)) = old.iter().find(|(name, _)| name == file) else {
                 continue;
             };
-            for line in value.lines() {
-                if let Err(errno) = file::write(self.dir(), file, line) {
-                    log::debug!(
-                        "restore {file} of cgroup {} to {line:?}: {errno}",
-                        self.path
-                    );
-                }
+            let line = line_before(file, before, value);
+            if let Err(errno) = file::write(self.dir(), file, &line) {
+                log::debug!(
+                    "restore {file} of cgroup {} to {line:?}: {errno}",
+                    self.path
+                );
             }
         }
+    }
+}
+
+/// What a write has to be undone with: the file's old content, or of a file with a line for each
+/// device (`8:0 rbps=1`) that device's old line. One that had none had no limit.
+fn line_before(file: &str, before: &str, value: &str) -> String {
+    let key = value.split(' ').next().unwrap_or_default();
+    let keyed = matches!(file, "io.max" | "rdma.max") || key.contains(':');
+    if !keyed {
+        // The weight files have "default 100" and lines for devices.
+        let first = before.lines().next().unwrap_or_default();
+        return first.strip_prefix("default ").unwrap_or(first).to_owned();
+    }
+    let lines = before.lines();
+    match lines
+        .into_iter()
+        .find(|line| line.split(' ').next() == Some(key))
+    {
+        Some(line) => line.to_owned(),
+        None => match file {
+            "io.max" => format!("{key} rbps=max wbps=max riops=max wiops=max"),
+            "rdma.max" => format!("{key} hca_handle=max hca_object=max"),
+            _ => format!("{key} default"),
+        },
     }
 }
 
@@ -169,6 +206,12 @@ fn present(buffer: &mut Buffer, cgroup: &Cgroup, file: &str) -> Result<Option<St
 
 fn bytes(value: &str) -> u64 {
     value.trim().parse().unwrap_or(u64::MAX)
+}
+
+/// What a file was given.
+struct Written {
+    file: String,
+    value: String,
 }
 
 struct Refusal {
@@ -192,6 +235,42 @@ impl Refusal {
                 Error::new(ErrorKind::InvalidArgument, text)
             }
             other => Error::new(crate::error::kind_of(other), text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::line_before;
+
+    #[test]
+    fn a_write_is_undone_with_what_was_there() {
+        for (file, before, value, undone) in [
+            ("memory.max", "max", "5", "max"),
+            ("cpu.max", "max 100000", "5 100000", "max 100000"),
+            (
+                "io.max",
+                "8:0 rbps=1 wbps=max riops=max wiops=max",
+                "8:0 rbps=2",
+                "8:0 rbps=1 wbps=max riops=max wiops=max",
+            ),
+            (
+                "io.max",
+                "8:0 rbps=1 wbps=max riops=max wiops=max",
+                "8:16 rbps=2",
+                "8:16 rbps=max wbps=max riops=max wiops=max",
+            ),
+            ("io.weight", "default 100\n8:0 50", "200", "100"),
+            ("io.weight", "default 100\n8:0 50", "8:0 200", "8:0 50"),
+            ("io.bfq.weight", "100", "8:0 200", "8:0 default"),
+            (
+                "rdma.max",
+                "",
+                "mlx4_0 hca_handle=1",
+                "mlx4_0 hca_handle=max hca_object=max",
+            ),
+        ] {
+            assert_eq!(line_before(file, before, value), undone, "{file} {value}");
         }
     }
 }

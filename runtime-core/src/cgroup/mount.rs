@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, fstat, stat};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, fstatfs};
 
 use super::controllers::Controllers;
@@ -16,6 +16,10 @@ use crate::error::{Context, Error, ErrorKind, Result};
 
 /// Tried before any other mount point: unified, then hybrid.
 const USUAL: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+
+/// Inode of the initial cgroup namespace (PROC_CGROUP_INIT_INO) and of the root of the hierarchy.
+const INITIAL_NAMESPACE: u64 = 0xEFFF_FFFB;
+const ROOT: u64 = 1;
 
 /// The cgroup v2 hierarchy: its root directory, held open.
 #[derive(Debug)]
@@ -27,17 +31,24 @@ pub struct Mount {
 }
 
 impl Mount {
-    /// Finds it in the mount table of the calling thread. A mount that is hidden by another one does
-    /// not count: what stands at its place must be cgroup2 (`statfs`). `Unsupported` where cgroup v1
-    /// only, or nothing, is mounted.
+    /// Finds it, as the calling thread sees it. A mount that is hidden by another one does not count:
+    /// what stands at its place must be cgroup2 (`statfs`). `Unsupported` where cgroup v1 only, or
+    /// nothing, is mounted.
+    ///
+    /// The mount table is read only where the hierarchy is in no usual place or in part: on a host with
+    /// thousands of mounts that takes milliseconds.
     pub fn find() -> Result<Self> {
-        let mut table = String::new();
-        File::open("/proc/thread-self/mountinfo")
-            .and_then(|mut file| file.read_to_string(&mut table))
-            .map_err(|error| {
-                Error::new(ErrorKind::Internal, "read /proc/thread-self/mountinfo").caused_by(error)
-            })?;
-        let mut candidates = parse(&table);
+        if stat("/proc/thread-self/ns/cgroup").is_ok_and(|ns| ns.st_ino == INITIAL_NAMESPACE) {
+            for point in USUAL {
+                match Self::open(PathBuf::from(point), "/".to_owned())? {
+                    Some(mount) if fstat(&mount.dir).is_ok_and(|dir| dir.st_ino == ROOT) => {
+                        return Ok(mount);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        let mut candidates = parse(&read("/proc/thread-self/mountinfo")?);
         candidates.sort_by_key(|(point, _)| {
             USUAL
                 .iter()
@@ -104,15 +115,18 @@ impl Mount {
 
     /// The cgroup that this process is in, below the root of the mount; `None` when it lies outside.
     pub fn own_cgroup(&self) -> Result<Option<String>> {
-        let mut content = String::new();
-        File::open("/proc/thread-self/cgroup")
-            .and_then(|mut file| file.read_to_string(&mut content))
-            .map_err(|error| {
-                Error::new(ErrorKind::Internal, "read /proc/thread-self/cgroup").caused_by(error)
-            })?;
+        let content = read("/proc/thread-self/cgroup")?;
         Ok(unified_path(&content)
             .and_then(|path| below(&self.root, path))
             .map(str::to_owned))
+    }
+}
+
+fn read(file: &str) -> Result<String> {
+    let mut content = String::new();
+    match File::open(file).and_then(|mut file| file.read_to_string(&mut content)) {
+        Ok(_) => Ok(content),
+        Err(error) => Err(Error::new(ErrorKind::Internal, format!("read {file}")).caused_by(error)),
     }
 }
 
