@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::pace::patient;
 use crate::suite::{Check, fail};
 
 /// What a program left.
@@ -108,7 +109,7 @@ impl Running {
 
     /// Waits for the end; past `limit` the program is killed and the test fails.
     pub fn finish(mut self, limit: Duration) -> Check<Outcome> {
-        let deadline = Instant::now() + limit;
+        let deadline = Instant::now() + patient(limit);
         let mut pause = Duration::from_millis(1);
         let status = loop {
             if let Some(status) = self.child.try_wait()? {
@@ -167,7 +168,7 @@ fn collect(reader: Option<JoinHandle<Vec<u8>>>) -> Vec<u8> {
 
 /// Waits until `ready` holds, looking every 10 ms.
 pub fn eventually(what: &str, limit: Duration, mut ready: impl FnMut() -> bool) -> Check {
-    let deadline = Instant::now() + limit;
+    let deadline = Instant::now() + patient(limit);
     while !ready() {
         if Instant::now() > deadline {
             return fail(format!("not within {limit:?}: {what}"));

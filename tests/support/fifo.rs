@@ -11,6 +11,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
 
+use crate::pace::patient;
 use crate::suite::{Check, fail};
 
 /// Makes a named pipe in `directory`.
@@ -36,7 +37,7 @@ impl Reader {
         fcntl(&file, FcntlArg::F_SETFL(OFlag::empty()))?;
         Ok(Self {
             file,
-            deadline: Instant::now() + limit,
+            deadline: Instant::now() + patient(limit),
         })
     }
 

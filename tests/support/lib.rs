@@ -7,6 +7,7 @@ pub mod containerd;
 pub mod events;
 pub mod fifo;
 pub mod ground;
+pub mod pace;
 pub mod places;
 pub mod proc;
 pub mod spec;

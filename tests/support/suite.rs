@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Once, mpsc};
 use std::time::Duration;
 
+use crate::pace::patient;
 use libtest_mimic::{Arguments, Completion, Trial};
 
 /// Why a case ended early.
@@ -107,6 +108,16 @@ pub fn trial<W: World>(
     })
 }
 
+/// Stands for all cases of a group that do not apply here.
+pub fn skipped(group: &str, reason: &str) -> Trial {
+    let (name, reason) = (format!("{group}::every_case"), reason.to_string());
+    let shown = name.clone();
+    Trial::ignorable_test(name, move || {
+        println!("skip {shown}: {reason}");
+        Ok(Completion::ignored_with(&reason))
+    })
+}
+
 /// Runs all trials and gives the exit code.
 pub fn conclude(trials: Vec<Trial>) -> ExitCode {
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
@@ -124,7 +135,7 @@ fn attempt<W: World>(case: Case<W>, make: impl FnOnce() -> Check<W>) -> Check {
             let _ = send.send(caught(|| (case.body)(&inside)));
         })?;
     let result = receive
-        .recv_timeout(case.limit)
+        .recv_timeout(patient(case.limit))
         .unwrap_or_else(|_| fail(format!("took longer than {:?}", case.limit)));
     let result = result.map_err(|stop| match stop {
         Stop::Fail(text) => Stop::Fail(format!("{text}\n{}", world.testimony())),

@@ -16,9 +16,10 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use libtest_mimic::{Completion, Trial};
+use libtest_mimic::Trial;
 use rsrun_tests::containerd::{Containerd, installed_lines};
 use rsrun_tests::ground;
+use rsrun_tests::pace;
 use rsrun_tests::places::Places;
 use rsrun_tests::suite::{self, Case, Check, skip};
 
@@ -43,7 +44,16 @@ fn trials() -> Vec<Trial> {
     for (line, installed) in installed_lines(&places) {
         let group = format!("containerd_{}", line.replace('.', "_"));
         if !installed {
-            trials.push(absent(&group, line, &places));
+            let at = places.containerd.display();
+            let reason = format!("no containerd {line} in {at}; `make setup` brings it");
+            trials.push(suite::skipped(&group, &reason));
+            continue;
+        }
+        if line != "2.4" && !pace::is_thorough() {
+            trials.push(suite::skipped(
+                &group,
+                "run where the processor is real; slow here",
+            ));
             continue;
         }
         let shared: Vec<Case<Scene>> = [
@@ -67,20 +77,6 @@ fn trials() -> Vec<Trial> {
         }
     }
     trials
-}
-
-/// Stands for all cases of a line that is not here.
-fn absent(group: &str, line: &str, places: &Places) -> Trial {
-    let reason = format!(
-        "no containerd {line} in {}; `make setup` brings it",
-        places.containerd.display()
-    );
-    let name = format!("{group}::every_case");
-    let shown = name.clone();
-    Trial::ignorable_test(name, move || {
-        println!("skip {shown}: {reason}");
-        Ok(Completion::ignored_with(&reason))
-    })
 }
 
 /// The daemon for a case: its own, or the one that all of the line share.

@@ -8,14 +8,22 @@ use std::time::Duration;
 
 use rsrun_tests::command::{eventually, run};
 use rsrun_tests::containerd::SOCKETS;
+use rsrun_tests::ground;
+use rsrun_tests::pace;
+use rsrun_tests::proc;
 use rsrun_tests::suite::{Case, Check, Stop, fail};
+
+use rsrun_tests::task::{Task, V2, V3};
+use rsrun_tests::ttrpc::Client;
+use serde_json::json;
 
 use crate::scene::Scene;
 
 pub fn cases() -> Vec<Case<Scene>> {
     rsrun_tests::cases![
         90 s: three_containers_of_a_pod_share_one_shim, a_pod_outlives_its_first_container,
-            the_socket_is_for_its_owner_only, a_stranger_is_not_answered_on_the_socket;
+            the_socket_is_for_its_owner_only, a_stranger_is_not_answered_on_the_socket,
+            an_update_reaches_the_container;
         300 s: a_hundred_containers_live_at_once, twenty_runs_at_once_keep_their_output_apart;
     ]
 }
@@ -106,16 +114,47 @@ fn a_stranger_is_not_answered_on_the_socket(s: &Scene) -> Check {
     s.remove(&id)
 }
 
+/// ctr has no word for it, so it goes to the shim that containerd started.
+fn an_update_reaches_the_container(s: &Scene) -> Check {
+    let id = s.id("update");
+    s.detached(&id, &["sleep", "1000"])?;
+    let services = if s.containerd.line.starts_with("1.") {
+        [V2, V2]
+    } else {
+        [V3, V3]
+    };
+    let services = if s.is_runc() { services } else { [V2, V3] };
+    let client = std::sync::Arc::new(Client::connect(&s.containerd.socket(&id))?);
+    for (service, limit) in services.into_iter().zip([50, 60]) {
+        let task = Task {
+            client: client.clone(),
+            service,
+            id: id.clone(),
+            bundle: s.containerd.bundle(&id),
+        };
+        task.update(&json!({}))?;
+        if ground::has_controllers() {
+            task.update(&json!({"pids": {"limit": limit}}))?;
+            let group = proc::cgroups_named(&id).remove(0);
+            assert_eq!(
+                std::fs::read_to_string(group.join("pids.max"))?,
+                format!("{limit}\n")
+            );
+        }
+    }
+    s.remove(&id)
+}
+
 fn a_hundred_containers_live_at_once(s: &Scene) -> Check {
-    let ids: Vec<String> = (0..100).map(|_| s.id("hundred")).collect();
+    let ids: Vec<String> = (0..pace::fewer(100)).map(|_| s.id("hundred")).collect();
     side_by_side(&ids, |id| s.detached(id, &["sleep", "1000"]))?;
     let table = s.task(&["ls"])?.ok()?.stdout;
     let running = table
         .lines()
         .filter(|l| l.starts_with("hundred-") && l.contains("RUNNING"))
         .count();
-    assert_eq!(running, 100, "{table}");
-    side_by_side(&ids[..20], |id| {
+    assert_eq!(running, ids.len(), "{table}");
+    side_by_side(&ids[..ids.len().min(20)], |id| {
         let outcome = s.exec(id, "e", &["echo", id])?.ok()?;
         if outcome.stdout == format!("{id}\n") {
             Ok(())

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rsrun_tests::by_hand::ByHand;
 use rsrun_tests::events::What;
+use rsrun_tests::pace;
 use rsrun_tests::suite::{Case, Check, fail, skip};
 use rsrun_tests::task::{INIT, Streams, Task};
 use rsrun_tests::ttrpc::{Client, Refusal, locked};
@@ -47,7 +48,7 @@ const LIVES: [Life; 6] = [
 
 fn the_order_of_events_holds_over_thousands_of_lives(s: &ByHand) -> Check {
     // The reference takes five processes a life; what is checked is the same.
-    let count = if s.places.is_runc() { 120 } else { 2_400 };
+    let count = pace::fewer(if s.places.is_runc() { 120 } else { 2_400 });
     let next = AtomicUsize::new(0);
     let wrong = std::sync::Mutex::new(Vec::new());
     std::thread::scope(|scope| {

@@ -20,6 +20,7 @@ use std::process::ExitCode;
 use libtest_mimic::Trial;
 use rsrun_tests::by_hand::{ByHand, Manner};
 use rsrun_tests::ground;
+use rsrun_tests::pace;
 use rsrun_tests::places::Places;
 use rsrun_tests::suite::{self, Case, skip};
 
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
 }
 
 fn trials() -> Vec<Trial> {
-    let mut trials = Vec::new();
+    let mut trials = order::cases();
     for (manner, group) in [(Manner::Legacy, "legacy"), (Manner::Bootstrap, "bootstrap")] {
         let cases = [
             states::cases(),
@@ -41,6 +42,13 @@ fn trials() -> Vec<Trial> {
             bad_input::cases(),
         ]
         .concat();
+        if manner == Manner::Legacy && !pace::is_thorough() {
+            trials.push(suite::skipped(
+                group,
+                "run where the processor is real; slow here",
+            ));
+            continue;
+        }
         trials.extend(cases.into_iter().map(|case| trial(group, manner, case)));
     }
     // What takes long and does not depend on how the shim was started.

@@ -13,6 +13,7 @@
 
 use std::collections::HashMap;
 
+use libtest_mimic::Trial;
 use rsrun_tests::events::What;
 
 /// What the driver did, against which the events are held.
@@ -199,4 +200,94 @@ impl Checker<'_> {
         self.must(self.seen.exited || !did.started, 3, "no exit of the init");
         self.must(self.seen.deleted, 1, "no delete");
     }
+}
+
+/// Breaks a sound life in one way.
+type Damage = fn(&mut Vec<What>);
+
+/// Each rule broken once, so that the checker is known to see it.
+pub fn cases() -> Vec<Trial> {
+    let broken: [(&str, u8, Damage); 8] = [
+        ("start_before_create", 1, |e| e.swap(0, 1)),
+        ("delete_before_exit", 1, |e| e.swap(5, 6)),
+        ("exec_started_before_added", 2, |e| e.swap(2, 3)),
+        ("exit_of_an_exec_is_missing", 3, |e| drop(e.remove(4))),
+        ("exit_of_the_init_is_missing", 3, |e| drop(e.remove(5))),
+        ("exit_of_the_init_is_not_the_last", 4, |e| e.swap(4, 5)),
+        ("oom_after_the_exit", 5, |e| {
+            e.insert(6, What::Oom { id: "c".into() })
+        }),
+        ("exit_after_the_deletion", 7, |e| e.push(e[5].clone())),
+    ];
+    let sound = Trial::test("order::a_sound_life_breaks_no_rule", || {
+        let found = violations("c", &sound_life(), &sound_did());
+        if found.is_empty() {
+            Ok(())
+        } else {
+            Err(found.join("; ").into())
+        }
+    });
+    let each = broken.into_iter().map(|(name, rule, damage)| {
+        Trial::test(format!("order::{name}_is_seen"), move || {
+            let mut events = sound_life();
+            damage(&mut events);
+            let found = violations("c", &events, &sound_did());
+            let seen = found
+                .iter()
+                .any(|f| f.starts_with(&format!("rule {rule}:")));
+            if seen {
+                Ok(())
+            } else {
+                Err(format!("rule {rule} is not among {found:?}").into())
+            }
+        })
+    });
+    each.chain([sound]).collect()
+}
+
+fn sound_did() -> Did {
+    let execs = HashMap::from([("e".to_string(), Some((8, 0)))]);
+    Did {
+        pid: 7,
+        started: true,
+        status: 137,
+        execs,
+    }
+}
+
+fn sound_life() -> Vec<What> {
+    let id = || "c".to_string();
+    let exit = |process: &str, pid, status| What::Exit {
+        id: id(),
+        process: process.into(),
+        pid,
+        status,
+        at: Some(1),
+    };
+    vec![
+        What::Create {
+            id: id(),
+            pid: 7,
+            bundle: String::new(),
+            stdout: String::new(),
+        },
+        What::Start { id: id(), pid: 7 },
+        What::ExecAdded {
+            id: id(),
+            exec: "e".into(),
+        },
+        What::ExecStarted {
+            id: id(),
+            exec: "e".into(),
+            pid: 8,
+        },
+        exit("e", 8, 0),
+        exit("c", 7, 137),
+        What::Delete {
+            id: id(),
+            exec: String::new(),
+            pid: 7,
+            status: 137,
+        },
+    ]
 }

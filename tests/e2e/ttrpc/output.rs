@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rsrun_tests::by_hand::ByHand;
 use rsrun_tests::command::eventually;
 use rsrun_tests::fifo;
+use rsrun_tests::pace::{self, patient};
 use rsrun_tests::suite::{Case, Check};
 use rsrun_tests::task::{INIT, Streams};
 use sha2::{Digest, Sha256};
@@ -68,7 +69,7 @@ const LONG: Duration = Duration::from_secs(300);
 const SHORT: Duration = Duration::from_secs(60);
 
 fn seven_megabytes_through_a_terminal_a_hundred_times(s: &ByHand) -> Check {
-    let rounds = if s.places.is_runc() { 10 } else { 100 };
+    let rounds = pace::fewer(if s.places.is_runc() { 10 } else { 100 });
     let task = s.running("tty", &["sleep", "10000"])?;
     let expected: Vec<u8> = (1..=1_000_000)
         .flat_map(|n| format!("{n}\r\n").into_bytes())
@@ -94,7 +95,7 @@ fn seven_megabytes_through_a_terminal_a_hundred_times(s: &ByHand) -> Check {
 }
 
 fn a_gigabyte_through_a_pipe_arrives_unchanged(s: &ByHand) -> Check {
-    let bytes: u64 = 1 << 30;
+    let bytes: u64 = (1 << 30) / u64::from(pace::slowness());
     let script = format!(
         "mkfifo /tmp/f; sha256sum </tmp/f >&2 & head -c {bytes} /dev/urandom | tee /tmp/f; wait"
     );
@@ -177,7 +178,9 @@ fn a_reader_that_never_comes_is_an_error(s: &ByHand) -> Check {
     let answer = task.create(&s.rootfs(), &pipes.output());
     let took = begin.elapsed();
     assert!(
-        answer.is_err() && took > Duration::from_secs(10) && took < Duration::from_secs(45),
+        answer.is_err()
+            && took > Duration::from_secs(10)
+            && took < patient(Duration::from_secs(45)),
         "{answer:?} {took:?}"
     );
     s.nothing_remains("nobody")
@@ -285,7 +288,7 @@ fn a_background_child_keeps_the_stream_open(s: &ByHand) -> Check {
     let begin = Instant::now();
     assert_eq!(task.wait("e")?.status, 0);
     assert!(
-        begin.elapsed() < Duration::from_millis(900),
+        begin.elapsed() < patient(Duration::from_millis(900)),
         "{:?}",
         begin.elapsed()
     );

@@ -7,6 +7,7 @@ use containerd_shim_protos::api;
 use rsrun_tests::by_hand::{ByHand, Manner};
 use rsrun_tests::command::eventually;
 use rsrun_tests::fifo;
+use rsrun_tests::pace::patient;
 use rsrun_tests::suite::{Case, Check, fail, skip};
 use rsrun_tests::task::{Exit, INIT, Streams, Task};
 use rsrun_tests::ttrpc::{Answer, Client};
@@ -77,7 +78,7 @@ fn a_wait_that_times_out_changes_nothing(s: &ByHand) -> Check {
         .err()
         .ok_or("a wait ended early")?;
     assert!(
-        begin.elapsed() < Duration::from_secs(5),
+        begin.elapsed() < patient(Duration::from_secs(5)),
         "{:?}",
         begin.elapsed()
     );
@@ -250,7 +251,7 @@ fn creates_stuck_in_hooks_delay_nobody(s: &ByHand) -> Check {
         sibling.start("e")?;
         assert_eq!(sibling.wait("e")?.status, 0);
         assert!(
-            asked.elapsed() < Duration::from_millis(700),
+            asked.elapsed() < patient(Duration::from_millis(700)),
             "exec took {:?}",
             asked.elapsed()
         );
@@ -262,7 +263,7 @@ fn creates_stuck_in_hooks_delay_nobody(s: &ByHand) -> Check {
     times.sort();
     let p99 = times[times.len() * 99 / 100];
     assert!(
-        p99 <= Duration::from_millis(50),
+        p99 <= patient(Duration::from_millis(50)),
         "p99 {p99:?} of {} calls",
         times.len()
     );
@@ -285,7 +286,7 @@ fn a_create_stuck_in_a_hook_can_be_killed(s: &ByHand) -> Check {
         let answer = creating.join().map_err(|_| "the create panicked")?;
         assert!(answer.is_err(), "{answer:?}");
         assert!(
-            begin.elapsed() < Duration::from_secs(3),
+            begin.elapsed() < patient(Duration::from_secs(3)),
             "{:?}",
             begin.elapsed()
         );
@@ -319,8 +320,8 @@ fn delete_goes_on_when_its_client_has_gone(s: &ByHand) -> Check {
     std::thread::spawn(move || asked.delete("e"));
     std::thread::sleep(Duration::from_millis(500));
     drop(hasty);
-    let patient = connected(s, &task)?;
-    match patient.delete("e") {
+    let lasting = connected(s, &task)?;
+    match lasting.delete("e") {
         Ok((_, exit)) => assert_eq!(exit.status, 0),
         Err(r) if r.code() == Some(Code::NOT_FOUND) && begin.elapsed() > Duration::from_secs(8) => {
         }
@@ -329,7 +330,7 @@ fn delete_goes_on_when_its_client_has_gone(s: &ByHand) -> Check {
         Err(r) => return fail(format!("{r} after {:?}", begin.elapsed())),
     }
     assert!(
-        begin.elapsed() < Duration::from_secs(25),
+        begin.elapsed() < patient(Duration::from_secs(25)),
         "{:?}",
         begin.elapsed()
     );
