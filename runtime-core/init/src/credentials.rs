@@ -41,15 +41,20 @@ pub fn identity(child: &Child<'_>, uid: u32, gid: u32, groups: &[u32]) -> Outcom
 }
 
 /// A user namespace whose maps were written by an unprivileged user has no setgroups; there are no
-/// groups to be had in it either.
+/// groups to be had in it either. Without a procfs to ask (exec) the capability tells: who holds it
+/// and is refused was refused by the namespace.
 fn setgroups_is_denied(child: &Child<'_>, failed: Failed) -> bool {
+    if failed.errno != libc::EPERM {
+        return false;
+    }
     let mut word = [0u8; 4];
-    failed.errno == libc::EPERM
-        && procfs::own(child, c"self/setgroups", libc::O_RDONLY)
-            .and_then(|file| raw::read(file.at(), &mut word))
-            .is_ok()
-        && &word == b"deny"
+    match procfs::own(child, c"self/setgroups", libc::O_RDONLY) {
+        Ok(file) => raw::read(file.at(), &mut word).is_ok() && &word == b"deny",
+        Err(_) => raw::capget().is_ok_and(|[effective, ..]| effective & CAP_SETGID != 0),
+    }
 }
+
+const CAP_SETGID: u64 = 1 << 6;
 
 /// The sets of the program. Ambient ones last: each must be permitted and inheritable by then.
 pub fn capabilities(sets: CapabilitySets) -> Outcome<()> {

@@ -29,6 +29,7 @@ mod devices;
 mod enter;
 mod gate;
 mod inherited;
+mod leftovers;
 mod masks;
 mod mounts;
 mod namespaces;

@@ -5,6 +5,7 @@
 //! reached by it.
 
 use crate::enter::Child;
+use crate::leftovers;
 use crate::masks;
 use crate::raw::{self, MountAttr, Outcome};
 
@@ -40,6 +41,7 @@ pub fn pivot(child: &Child<'_>) -> Outcome<()> {
 /// Where pivot_root can't be had because `/` is an initramfs: the tree over `/` stays there, and this
 /// process moves into it. Whoever leaves by chroot and `..` comes to the top of `/`, which is the tree.
 pub fn stay_below(child: &Child<'_>) -> Outcome<()> {
+    leftovers::detach_all(child)?;
     raw::fchdir(child.root)?;
     raw::chroot_here()?;
     raw::chdir(c"/")

@@ -77,7 +77,8 @@ impl Rootfs {
         for dir in ["bin", "proc", "sys", "dev", "tmp", "etc", "work"] {
             fs::create_dir_all(path.join(dir)).unwrap();
         }
-        fs::copy("/bin/busybox", path.join("bin/busybox")).unwrap();
+        // A copy would be open for writing in children that other threads clone (ETXTBSY).
+        fs::hard_link("/bin/busybox", path.join("bin/busybox")).unwrap();
         for name in ["sh", "cat", "id", "sleep", "true", "stty"] {
             std::os::unix::fs::symlink("busybox", path.join("bin").join(name)).unwrap();
         }
@@ -246,6 +247,17 @@ fn socket_pair() -> (fs::File, OwnedFd) {
 }
 
 impl Running {
+    /// A process that a child made in our name; its wake socket is with the child.
+    pub fn adopt(pid: i32, page: &'static Page) -> Self {
+        let (nobody, _) = pipe();
+        Self {
+            pid,
+            page,
+            wake: nobody,
+            reaped: None,
+        }
+    }
+
     /// The next byte must be `wake`.
     pub fn expect(&mut self, wake: Wake) {
         let mut byte = [0; 1];
@@ -355,5 +367,85 @@ impl Drop for Running {
             // SAFETY: the pid is our unreaped child; no status is asked for.
             unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), 0) };
         }
+    }
+}
+
+/// Up to an attached root: `steps` come after.
+pub fn in_root(tree: &OwnedFd, steps: Steps) -> Steps {
+    let mut all = vec![
+        Step::ResetSignals,
+        Step::OpenProc,
+        Step::AttachRoot {
+            tree: tree.as_raw_fd(),
+        },
+    ];
+    all.extend(steps);
+    all
+}
+
+/// Does `steps` in `rootfs` and gives the index among them of the one that failed, and its errno; None if
+/// all went well.
+pub fn failure_in(rootfs: &Rootfs, steps: Steps) -> Option<(usize, i32)> {
+    let tree = rootfs.tree();
+    let count = steps.len();
+    let mut child = launch(in_root(&tree, steps), NEW_NAMESPACES);
+    let (step, errno) = child.failure();
+    // A plan that ends without Execute fails with ENOEXEC at its last step.
+    let whole = step == count + 2 && errno == libc::ENOEXEC;
+    (!whole).then(|| (step - 3, errno))
+}
+
+pub fn attach(tree: &OwnedFd, target: &str) -> Step<InArena<'static>> {
+    Step::AttachTree {
+        tree: tree.as_raw_fd(),
+        target: text(target),
+    }
+}
+
+/// A directory of the host that nothing may touch.
+pub struct Canary {
+    pub path: PathBuf,
+}
+
+impl Canary {
+    pub fn new() -> Self {
+        let place = Rootfs::new();
+        let path = place.path.with_extension("canary");
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("sentinel"), "alive").unwrap();
+        Self { path }
+    }
+
+    pub fn text(&self) -> &str {
+        self.path.to_str().unwrap()
+    }
+
+    pub fn assert_untouched(&self) {
+        let names: Vec<_> = fs::read_dir(&self.path)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(names, ["sentinel"]);
+        assert_eq!(
+            fs::read_to_string(self.path.join("sentinel")).unwrap(),
+            "alive"
+        );
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(!mounts.contains(self.text()), "{mounts}");
+    }
+}
+
+impl Drop for Canary {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+pub fn pidfd(pid: i32) -> OwnedFd {
+    // SAFETY: numbers only; the descriptor is ours if there is one.
+    unsafe {
+        let fd = libc::syscall(libc::SYS_pidfd_open, pid, 0);
+        assert!(fd >= 0, "pidfd_open: {}", std::io::Error::last_os_error());
+        OwnedFd::from_raw_fd(fd as RawFd)
     }
 }

@@ -1,0 +1,395 @@
+//! Root filesystems that want out: links, magic links, races. The numbers are those of public attacks.
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rsrun_init::Step;
+use rsrun_init::step::{MountAttributes, Wake};
+use support::*;
+
+fn link_instead(rootfs: &Rootfs, name: &str, points_to: &str) {
+    let _ = fs::remove_dir(rootfs.join(name));
+    symlink(points_to, rootfs.join(name)).unwrap();
+}
+
+fn node(path: &str) -> Step<rsrun_init::InArena<'static>> {
+    Step::MakeNode {
+        path: text(path),
+        mode: libc::S_IFCHR | 0o666,
+        major: 1,
+        minor: 3,
+        uid: 0,
+        gid: 0,
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn proc_and_sys_of_the_image_may_not_be_links() {
+    for name in ["proc", "sys"] {
+        let fstype = if name == "proc" { "proc" } else { "sysfs" };
+        let canary = Canary::new();
+        for points_to in ["/tmp", "tmp", "self", canary.text()] {
+            let rootfs = Rootfs::new();
+            link_instead(&rootfs, name, points_to);
+            let target = format!("/{name}");
+            let failure = failure_in(&rootfs, vec![mount(fstype, &target, &[])]);
+            assert_eq!(failure, Some((0, libc::ELOOP)), "{name} -> {points_to}");
+        }
+        let rootfs = Rootfs::new();
+        fs::remove_dir(rootfs.join(name)).unwrap();
+        fs::write(rootfs.join(name), "").unwrap();
+        let failure = failure_in(&rootfs, vec![mount(fstype, &format!("/{name}"), &[])]);
+        assert_eq!(failure, Some((0, libc::ENOTDIR)));
+        canary.assert_untouched();
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn devices_stay_below_the_root_whatever_dev_points_to() {
+    let canary = Canary::new();
+    let up = format!("../../../../../../..{}", canary.text());
+    for points_to in [canary.text(), &up] {
+        let rootfs = Rootfs::new();
+        link_instead(&rootfs, "dev", points_to);
+        let steps = vec![
+            node("/dev/null"),
+            Step::MakeLink {
+                path: text("/dev/ptmx"),
+                points_to: text("pts/ptmx"),
+                replace: true,
+            },
+            mount("tmpfs", "/dev/shm", &[]),
+        ];
+        assert_eq!(failure_in(&rootfs, steps), None, "{points_to}");
+        canary.assert_untouched();
+        assert!(rootfs.join(&format!(".{}/null", canary.text())).exists());
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_node_that_is_there_must_be_the_same_device() {
+    let rootfs = Rootfs::new();
+    fs::write(rootfs.join("dev/null"), "").unwrap();
+    assert_eq!(
+        failure_in(&rootfs, vec![node("/dev/null")]),
+        Some((0, libc::EEXIST))
+    );
+    assert_eq!(
+        failure_in(&rootfs, vec![node("/dev/zero"), node("/dev/zero")]),
+        None
+    );
+    fs::remove_file(rootfs.join("dev/null")).unwrap();
+    symlink("zero", rootfs.join("dev/null")).unwrap();
+    assert_eq!(
+        failure_in(&rootfs, vec![node("/dev/null")]),
+        Some((0, libc::ELOOP))
+    );
+    let made = fs::metadata(rootfs.join("dev/zero")).unwrap();
+    assert_eq!((made.mode() & 0o7777, made.rdev()), (0o666, 0x103));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_console_that_is_a_link_is_refused() {
+    let canary = Canary::new();
+    let rootfs = Rootfs::new();
+    fs::create_dir(rootfs.join("dev/pts")).unwrap();
+    symlink(
+        format!("{}/made", canary.text()),
+        rootfs.join("dev/console"),
+    )
+    .unwrap();
+    let steps = vec![
+        mount("devpts", "/dev/pts", &[]),
+        Step::OpenConsole {
+            rows: 24,
+            columns: 80,
+            uid: 0,
+            bind: true,
+        },
+    ];
+    assert_eq!(failure_in(&rootfs, steps), Some((1, libc::ELOOP)));
+    canary.assert_untouched();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_terminal_comes_from_a_devpts_only() {
+    let rootfs = Rootfs::new();
+    fs::create_dir(rootfs.join("dev/pts")).unwrap();
+    fs::write(rootfs.join("dev/pts/ptmx"), "").unwrap();
+    let console = Step::OpenConsole {
+        rows: 0,
+        columns: 0,
+        uid: 0,
+        bind: false,
+    };
+    assert_eq!(failure_in(&rootfs, vec![console]), Some((0, libc::ENODEV)));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_mask_is_the_hosts_null_whatever_the_image_has() {
+    let rootfs = Rootfs::new();
+    symlink("/etc/secret", rootfs.join("dev/null")).unwrap();
+    fs::write(rootfs.join("etc/secret"), "secret").unwrap();
+    fs::write(rootfs.join("etc/hidden"), "hidden").unwrap();
+    let tree = rootfs.tree();
+    let mask = |path| Step::MaskPath { path: text(path) };
+    let steps = vec![
+        mask("/etc/hidden"),
+        Step::PivotRoot,
+        // After the pivot the host's /dev is gone: these are clones.
+        mask("/etc/secret"),
+        mask("/bin/id"),
+        mask("/work"),
+        mask("/tmp"),
+        mask("/not/there"),
+        mask("/etc/secret/no/directory"),
+        Step::Ready { wait: true },
+    ];
+    let mut child = launch(in_root(&tree, steps), NEW_NAMESPACES);
+    child.expect(Wake::Ready);
+    for path in ["/etc/hidden", "/etc/secret", "/bin/busybox"] {
+        let inode = fs::metadata(child.inside(path)).unwrap();
+        assert_eq!(inode.rdev(), 0x103, "{path}");
+    }
+    for path in ["/work", "/tmp"] {
+        let made = fs::write(child.inside(path).join("x"), "");
+        assert_eq!(
+            made.unwrap_err().raw_os_error(),
+            Some(libc::EROFS),
+            "{path}"
+        );
+    }
+    assert_eq!(
+        fs::read_to_string(rootfs.join("etc/secret")).unwrap(),
+        "secret"
+    );
+}
+
+#[test]
+#[ignore = "needs root"]
+fn nothing_but_the_allowed_is_mounted_in_procfs() {
+    let rootfs = Rootfs::new();
+    symlink("/proc", rootfs.join("alias")).unwrap();
+    symlink("/proc/sys", rootfs.join("work/sys")).unwrap();
+    fs::write(rootfs.join("etc/file"), "lie").unwrap();
+    let (dir, file) = (
+        clone_tree(&rootfs.join("etc")),
+        clone_tree(&rootfs.join("etc/file")),
+    );
+    let proc = || mount("proc", "/proc", &[]);
+    let refused = [
+        mount("tmpfs", "/proc/sys", &[]),
+        mount("tmpfs", "/work/sys", &[]),
+        mount("tmpfs", "/alias", &[]),
+        mount("proc", "/proc/sys", &[]),
+        attach(&dir, "/proc/self/attr"),
+        attach(&file, "/proc/self/attr/exec"),
+        attach(&file, "/alias/cpuinfo"),
+        attach(&file, "/proc/sys/kernel/core_pattern"),
+        attach(&dir, "/proc"),
+    ];
+    for step in refused {
+        let failure = failure_in(&rootfs, vec![proc(), step]);
+        assert_eq!(failure, Some((1, libc::EPERM)), "{step:?}");
+    }
+    // And not at the place of procfs before it is there.
+    for step in [
+        mount("tmpfs", "/proc", &[]),
+        mount("tmpfs", "/alias", &[]),
+        attach(&dir, "/proc"),
+    ] {
+        assert_eq!(
+            failure_in(&rootfs, vec![step]),
+            Some((0, libc::EPERM)),
+            "{step:?}"
+        );
+    }
+    // A tree is attached once.
+    let second = clone_tree(&rootfs.join("etc/file"));
+    let allowed = [
+        attach(&file, "/proc/cpuinfo"),
+        attach(&second, "/proc/net/dev"),
+        proc(),
+    ];
+    for step in allowed {
+        assert_eq!(failure_in(&rootfs, vec![proc(), step]), None, "{step:?}");
+    }
+    let again = clone_tree("/proc".as_ref());
+    assert_eq!(failure_in(&rootfs, vec![attach(&again, "/proc")]), None);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn magic_links_lead_nowhere() {
+    let rootfs = Rootfs::new();
+    let canary = Canary::new();
+    let steps = |step| vec![mount("proc", "/proc", &[]), step];
+    for path in [
+        "/proc/self/root/x",
+        "/proc/self/cwd/x",
+        "/proc/1/root/tmp/x",
+    ] {
+        let failure = failure_in(&rootfs, steps(mount("tmpfs", path, &[])));
+        assert_eq!(failure, Some((1, libc::ELOOP)), "{path}");
+        let failure = failure_in(&rootfs, steps(Step::MakeDirectory { path: text(path) }));
+        assert_eq!(failure, Some((1, libc::ELOOP)), "{path}");
+    }
+    canary.assert_untouched();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn the_root_itself_is_not_covered() {
+    let rootfs = Rootfs::new();
+    symlink("/", rootfs.join("top")).unwrap();
+    for path in ["/", "/top", "/work/../.."] {
+        assert_eq!(
+            failure_in(&rootfs, vec![mount("tmpfs", path, &[])]),
+            Some((0, libc::EBUSY))
+        );
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn what_a_link_points_to_is_made_below_the_root() {
+    let canary = Canary::new();
+    let rootfs = Rootfs::new();
+    let file = clone_tree("/etc/hostname".as_ref());
+    fs::create_dir(rootfs.join("var")).unwrap();
+    symlink("/run", rootfs.join("var/run")).unwrap();
+    symlink("../../../run/lock", rootfs.join("var/lock")).unwrap();
+    symlink(
+        format!("{}/made", canary.text()),
+        rootfs.join("etc/resolv.conf"),
+    )
+    .unwrap();
+    let steps = vec![
+        mount("tmpfs", "/var/run/secrets/serviceaccount", &[]),
+        Step::MakeDirectory {
+            path: text("/var/lock/one/two"),
+        },
+        attach(&file, "/etc/resolv.conf"),
+    ];
+    assert_eq!(failure_in(&rootfs, steps), None);
+    assert!(rootfs.join("run/secrets/serviceaccount").is_dir());
+    assert!(rootfs.join("run/lock/one/two").is_dir());
+    let made = fs::metadata(rootfs.join(&format!(".{}/made", canary.text()))).unwrap();
+    assert!(made.is_file());
+    assert_eq!(
+        fs::metadata(rootfs.join("run/lock")).unwrap().mode() & 0o7777,
+        0o755
+    );
+    canary.assert_untouched();
+
+    symlink("b", rootfs.join("a")).unwrap();
+    symlink("a", rootfs.join("b")).unwrap();
+    let failure = failure_in(&rootfs, vec![mount("tmpfs", "/a/x", &[])]);
+    assert_eq!(failure, Some((0, libc::ELOOP)));
+    symlink("deep/endless", rootfs.join("endless")).unwrap();
+    fs::create_dir(rootfs.join("deep")).unwrap();
+    symlink("../endless/x", rootfs.join("deep/endless")).unwrap();
+    let failure = failure_in(&rootfs, vec![mount("tmpfs", "/endless", &[])]);
+    assert_eq!(failure, Some((0, libc::ELOOP)));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_name_or_path_that_is_too_long_is_refused() {
+    let rootfs = Rootfs::new();
+    for path in [format!("/{}", "n".repeat(256)), "/d".repeat(2048)] {
+        let failure = failure_in(&rootfs, vec![Step::MakeDirectory { path: text(&path) }]);
+        assert_eq!(failure, Some((0, libc::ENAMETOOLONG)));
+    }
+    let most = format!("/{}", "n".repeat(255));
+    assert_eq!(
+        failure_in(&rootfs, vec![Step::MakeDirectory { path: text(&most) }]),
+        None
+    );
+    assert!(rootfs.join(&most[1..]).is_dir());
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_read_only_root_keeps_its_missing_mount_points_missing() {
+    let rootfs = Rootfs::new();
+    let change = MountAttributes {
+        set: libc::MOUNT_ATTR_RDONLY,
+        ..MountAttributes::default()
+    };
+    let steps = |step| {
+        vec![
+            Step::SetMountAttributes {
+                target: text("/"),
+                change,
+            },
+            step,
+        ]
+    };
+    let failure = failure_in(&rootfs, steps(mount("tmpfs", "/data", &[])));
+    assert_eq!(failure, Some((1, libc::EROFS)));
+    assert_eq!(
+        failure_in(&rootfs, steps(mount("tmpfs", "/work", &[]))),
+        None
+    );
+}
+
+/// CVE-2021-30465: a component of the target is exchanged for a link all the time.
+#[test]
+#[ignore = "needs root"]
+fn exchanging_a_component_for_a_link_puts_nothing_outside() {
+    let canary = Canary::new();
+    let rootfs = Rootfs::new();
+    fs::create_dir_all(rootfs.join("vol/a")).unwrap();
+    symlink(canary.text(), rootfs.join("vol/b")).unwrap();
+    let (a, b) = (rootfs.join("vol/a"), rootfs.join("vol/b"));
+    let (a, b) = (text(a.to_str().unwrap()), text(b.to_str().unwrap()));
+    let stop = AtomicBool::new(false);
+    struct Stop<'a>(&'a AtomicBool);
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    std::thread::scope(|scope| {
+        // Also when an assertion fails: the scope waits for its thread.
+        let _stop = Stop(&stop);
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                // SAFETY: both paths are NUL-terminated and outlive the call.
+                #[allow(unsafe_code, reason = "std has no exchange")]
+                unsafe {
+                    let at = libc::AT_FDCWD;
+                    libc::renameat2(at, a.as_ptr(), at, b.as_ptr(), libc::RENAME_EXCHANGE)
+                };
+            }
+        });
+        for round in 0..300 {
+            let name = format!("/vol/a/x{}", round % 7);
+            let file = clone_tree("/etc/hostname".as_ref());
+            let steps = vec![
+                mount("tmpfs", &name, &[]),
+                attach(&file, &format!("/vol/a/f{}/file", round % 5)),
+                node(&format!("/vol/a/null{round}")),
+                Step::MakeDirectory {
+                    path: text(&format!("/vol/b/y{round}/z")),
+                },
+            ];
+            let failure = failure_in(&rootfs, steps);
+            if let Some((_, errno)) = failure {
+                let allowed = [libc::ELOOP, libc::ENOENT, libc::ENOTDIR, libc::EAGAIN];
+                assert!(allowed.contains(&errno), "{failure:?}");
+            }
+        }
+    });
+    canary.assert_untouched();
+}
