@@ -18,6 +18,9 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::plan::{Listener, SeccompProgram};
 use crate::sys;
 
+pub use cache::Cache;
+
+mod cache;
 mod enosys;
 #[cfg(test)]
 mod tests;
@@ -30,9 +33,26 @@ const FLAG_WAIT_KILLABLE_RECV: u32 = 1 << 5;
 
 const EPERM: u32 = 1;
 
-/// Compiles the profile. Names of system calls that libseccomp does not know are passed over: a
-/// profile serves many architectures and versions.
-pub fn compile(profile: &LinuxSeccomp) -> Result<SeccompProgram> {
+/// BPF_MAXINSNS, of which the kernel says no more than EINVAL.
+const LONGEST: usize = 4096;
+
+/// Compiles the profile, or takes the program that was kept for an equal one.
+pub fn compile(profile: &LinuxSeccomp, cache: Option<&Cache>) -> Result<SeccompProgram> {
+    let listener = listener_of(profile)?;
+    let lines = match cache {
+        Some(cache) => cache.lines(profile, || assemble(profile))?,
+        None => assemble(profile)?,
+    };
+    Ok(SeccompProgram {
+        lines,
+        flags: flags_of(profile, listener.is_some()),
+        listener,
+    })
+}
+
+/// Names of system calls that libseccomp does not know are passed over: a profile serves many
+/// architectures and versions.
+fn assemble(profile: &LinuxSeccomp) -> Result<Vec<FilterLine>> {
     let default = default_action(profile)?;
     let mut filter = ScmpFilterContext::new(default).map_err(|e| failed(PLACE, &e))?;
     add_architectures(&mut filter, profile)?;
@@ -45,24 +65,18 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<SeccompProgram> {
             &format!("{PLACE}/syscalls/{index}"),
         )?;
     }
-    let listener = listener_of(profile)?;
     let mut lines = enosys::stub(profile);
     lines.extend(exported(&filter)?);
-    // BPF_MAXINSNS: the kernel answers EINVAL without saying why.
-    if lines.len() > 4096 {
+    if lines.len() > LONGEST {
         return Err(Error::spec(
             PLACE,
             format!(
-                "the profile compiles to {} instructions, the kernel takes 4096",
+                "the profile compiles to {} instructions, the kernel takes {LONGEST}",
                 lines.len()
             ),
         ));
     }
-    Ok(SeccompProgram {
-        lines,
-        flags: flags_of(profile, listener.is_some()),
-        listener,
-    })
+    Ok(lines)
 }
 
 fn default_action(profile: &LinuxSeccomp) -> Result<ScmpAction> {
@@ -285,7 +299,11 @@ fn exported(filter: &ScmpFilterContext) -> Result<Vec<FilterLine>> {
     file.rewind()
         .and_then(|()| file.read_to_end(&mut bytes))
         .map_err(|cause| Error::new(ErrorKind::Internal, "read the filter").caused_by(cause))?;
-    // struct sock_filter in the order of this machine.
+    from_bytes(&bytes)
+}
+
+/// `struct sock_filter` as it lies in memory on this machine.
+fn from_bytes(bytes: &[u8]) -> Result<Vec<FilterLine>> {
     let line = |line: &[u8; 8]| FilterLine {
         code: u16::from_ne_bytes([line[0], line[1]]),
         jt: line[2],
@@ -300,6 +318,15 @@ fn exported(filter: &ScmpFilterContext) -> Result<Vec<FilterLine>> {
         ));
     }
     Ok(lines.iter().map(line).collect())
+}
+
+fn to_bytes(lines: &[FilterLine]) -> Vec<u8> {
+    let line = |line: &FilterLine| {
+        let [c0, c1] = line.code.to_ne_bytes();
+        let [k0, k1, k2, k3] = line.k.to_ne_bytes();
+        [c0, c1, line.jt, line.jf, k0, k1, k2, k3]
+    };
+    lines.iter().flat_map(line).collect()
 }
 
 fn failed(what: &str, error: &libseccomp::error::SeccompError) -> Error {

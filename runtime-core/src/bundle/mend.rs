@@ -84,7 +84,7 @@ fn rename_flag(flag: &mut Value) {
 
 /// The most values that a document may have: a tree takes up to 100 bytes for each, however short
 /// its text.
-const MOST_VALUES: u32 = 400_000;
+pub(super) const MOST_VALUES: u32 = 400_000;
 
 /// A document whose objects have no key twice.
 pub(super) struct Unambiguous(pub(super) Value);

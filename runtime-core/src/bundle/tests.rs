@@ -52,7 +52,7 @@ fn a_key_that_stands_twice_is_refused_where_it_does() {
 #[test]
 fn malformed_documents_are_errors_at_once() {
     let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
-    let in_annotation = format!(r#"{{"x": {deep}}}"#);
+    let in_annotation = format!(r#"{{"annotations": {{"x": {deep}}}}}"#);
     let many = format!(r#"{{"x": [{}0]}}"#, "0,".repeat(500_000));
     for text in [
         "",

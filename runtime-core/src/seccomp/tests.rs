@@ -15,7 +15,7 @@ const fn errno(number: u32) -> u32 {
 }
 
 fn compiled(profile: serde_json::Value) -> Result<SeccompProgram> {
-    compile(&serde_json::from_value(profile).unwrap())
+    compile(&serde_json::from_value(profile).unwrap(), None)
 }
 
 /// What the program answers for a call.
