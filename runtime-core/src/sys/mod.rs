@@ -15,6 +15,7 @@ pub mod fds;
 pub mod heap;
 pub mod mount;
 pub mod pidfd;
+pub mod terminal;
 
 use nix::errno::Errno;
 

@@ -13,7 +13,20 @@
 //! Every method takes `&self`, none but `prepare`, `drain` and `force_close` waits, and dropping a
 //! `Stdio` closes everything, so a create that fails or is given up leaves nothing behind.
 
+mod console;
+mod copy;
+mod fifo;
+mod file;
+mod life;
+mod logger;
+mod meter;
+mod policy;
+mod prepare;
+mod relay;
 mod stdio;
+#[cfg(test)]
+mod tests;
+mod uri;
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
