@@ -7,7 +7,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -32,8 +32,10 @@ pub(crate) fn lay_out_base(ground: &Ground) -> std::io::Result<()> {
     let busybox =
         busybox.ok_or_else(|| std::io::Error::other("no busybox, install busybox-static"))?;
     fs::copy(busybox, base.join("busybox"))?;
-    fs::copy(env!("RSRUN_PROBE"), base.join("probe"))?;
-    Ok(())
+    // In the suite's own binary: it may run where nothing of the build is.
+    let probe = base.join("probe");
+    fs::write(&probe, include_bytes!(env!("RSRUN_PROBE")))?;
+    fs::set_permissions(&probe, fs::Permissions::from_mode(0o755))
 }
 
 /// A directory with a root file system and a config.json that a case changes.
