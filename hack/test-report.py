@@ -81,7 +81,8 @@ def read(path, cases):
             close(int(found["status"]))
         elif found := TEST.match(line):
             result = {"failed": "FAILED"}.get(found["result"], found["result"])
-            tests[found["name"]] = (result, found["reason"] or "")
+            # Names are padded to one column.
+            tests[found["name"].rstrip()] = (result, found["reason"] or "")
         elif found := SKIP.match(line):
             skips[found["name"]] = found["reason"]
     if suite is not None:
