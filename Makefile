@@ -21,7 +21,7 @@ ENV := . hack/env.sh;
 BIN := $(or $(CARGO_TARGET_DIR),target)/$(CARGO_BUILD_TARGET)/release
 PROGRAMS := containerd-shim-rsrun-v2 rsrun
 
-.PHONY: help setup setup-build build check fmt clippy deny tidy unit docs suites demo demo-vm demo-prepared \
+.PHONY: help setup setup-build build check fmt clippy deny tidy unit docs check-config suites demo demo-vm demo-prepared \
 	test test-native test-vm report bench vm install uninstall clean
 
 help: ## show this
@@ -43,6 +43,10 @@ check: setup-build ## format, lints, dependencies, rules of the tree, unit tests
 
 fmt clippy deny tidy unit docs: setup-build ## one step of check
 	hack/check.sh $@
+
+check-config: ## have each containerd load its file of config/
+	hack/setup.sh containerd
+	hack/check-config.sh
 
 suites: setup-build ## build the test suites into target/suites
 	hack/build-suites.sh

@@ -34,6 +34,9 @@ say "waiting for what the suites run against"
 if wait "$setup"; then record setup setup::all ok; else record setup setup::all FAILED; fi
 cat "$results/setup.out"
 
+say "configuration files"
+hack/check-config.sh < /dev/null | tee "$results/config.log"
+
 if [ $suites = ok ]; then
     say "suites on this machine"
     hack/run-suites.sh native
@@ -42,4 +45,4 @@ if [ $suites = ok ]; then
 fi
 
 say "result"
-hack/test-report.py "$results"/{build,setup,suites,check,native,vm}.log
+hack/test-report.py "$results"/{build,setup,suites,check,config,native,vm}.log
