@@ -17,7 +17,9 @@ least one test ran.
 import re
 import sys
 
-TEST = re.compile(r"^test (?:\[[^\]]*\] )?(?P<name>.+?)(?: - should panic)? \.\.\. (?P<result>ok|FAILED|failed|ignored)(?:, (?P<reason>.*))?\b")
+RESULT = r"(?P<result>ok|FAILED|failed|ignored)(?:,? \(?(?P<reason>.*?)\)?)?$"
+TEST = re.compile(r"^test (?:\[[^\]]*\] )?(?P<name>\S.*?)(?: - should panic)? *\.\.\. (?P<rest>.*)$")
+OUTCOME = re.compile("^" + RESULT)
 SKIP = re.compile(r"^skip (?P<name>[^:\s]+(?:::[^:\s]+)*): (?P<reason>.+)$")
 BEGIN = re.compile(r"^==> suite (?P<name>\S+)$")
 END = re.compile(r"^==> ended (?P<name>\S+) (?P<status>\d+)$")
@@ -63,28 +65,39 @@ def read(path, cases):
         failed = any(result == "FAILED" for result, _ in tests.values())
         if status is None:
             cases.add(suite, "ends by itself", "FAILED", place, "its log stops in the middle")
+        elif status in (124, 137):
+            cases.add(suite, "ends by itself", "FAILED", place, "its time was up")
         elif status != 0 and not failed:
-            why = "it hung" if status in (124, 137) else f"it ended with status {status} and named no failed case"
-            cases.add(suite, "ends by itself", "FAILED", place, why)
+            cases.add(suite, "ends by itself", "FAILED", place, f"it ended with status {status} and named no failed case")
         elif not tests:
             cases.add(suite, "has tests", "FAILED", place, "it named none")
         suite, skips, tests = None, {}, {}
 
+    # With one thread a harness writes the name, runs the test, then the result: what
+    # the test itself says stands between.
+    pending = None
     for line in lines:
         if found := BEGIN.match(line):
             if suite is not None:
                 close(None)
-            suite = found["name"]
-        elif suite is None:
+            suite, pending = found["name"], None
             continue
-        elif found := END.match(line):
+        if suite is None:
+            continue
+        if found := END.match(line):
+            if pending is not None:
+                tests[pending] = ("FAILED", "it never ended")
             close(int(found["status"]))
-        elif found := TEST.match(line):
-            result = {"failed": "FAILED"}.get(found["result"], found["result"])
-            # Names are padded to one column.
-            tests[found["name"].rstrip()] = (result, found["reason"] or "")
-        elif found := SKIP.match(line):
+            pending = None
+            continue
+        if found := TEST.match(line):
+            pending, line = found["name"], found["rest"]
+        if found := SKIP.match(line):
             skips[found["name"]] = found["reason"]
+        elif pending is not None and (found := OUTCOME.match(line)):
+            result = {"failed": "FAILED"}.get(found["result"], found["result"])
+            tests[pending] = (result, found["reason"] or "")
+            pending = None
     if suite is not None:
         close(None)
 
