@@ -3,27 +3,25 @@
 //! The order is the point of this file; each section says why it is where it is. It starts in the
 //! host's mount namespace copy with all privileges, and gives them up as it goes.
 
-use oci_spec::runtime::{Hook, Hooks, Linux, Spec};
+use oci_spec::runtime::Spec;
 use rsrun_init::step::{MountAttributes, Step};
 
 use super::devices::Way;
 use super::draft::Draft;
-use super::facts::{
-    ContainerHooks, ContainerPlan, CreateFacts, ExecFacts, ProcessDefaults, SeccompProgram,
-};
+use super::facts::{ContainerHooks, ContainerPlan, CreateFacts, ExecFacts, ProcessDefaults};
 use super::mounts::{Later, Mounts, SLAVE_TREE};
-use super::namespaces::{MOUNT, Namespaces, PID, TIME, USER, maps_of};
+use super::namespaces::{Namespaces, PID, TIME, USER, maps_of};
 use super::options::{self, PRIVATE};
 use super::process::{End, Ending, Origin, Resolved};
 use super::text::{entry, inside, literal, text};
-use super::{FdSource, Join, PlanStep, cgroup, devices, scheduling, sysctl};
+use super::{FdSource, Join, PlanStep, cgroup, checks, devices, exec, hooks, sysctl};
 use crate::error::{Error, Result};
-use crate::host::{Host, KernelVersion};
+use crate::host::Host;
 
 /// The plan of a new container.
 pub fn create(spec: &Spec, facts: &CreateFacts, host: &Host) -> Result<ContainerPlan> {
-    check_version(spec.version())?;
-    refuse_unsupported(spec)?;
+    checks::version(spec.version())?;
+    checks::nothing_unsupported(spec, host)?;
     let namespaces = Namespaces::read(spec, facts.own_namespaces)?;
     let process = spec
         .process()
@@ -35,8 +33,8 @@ pub fn create(spec: &Spec, facts: &CreateFacts, host: &Host) -> Result<Container
         home: facts.home.as_deref(),
     };
     let resolved = Resolved::read(process, &ProcessDefaults::default(), &origin, host)?;
-    let hooks = hooks_of(spec.hooks().as_ref(), &resolved)?;
-    let exec = exec_facts(spec, facts, &namespaces, &resolved, host)?;
+    let hooks = hooks::of_spec(spec.hooks().as_ref(), &resolved)?;
+    let exec = exec::facts_of(spec, facts, &namespaces, &resolved, host)?;
     let (program, warnings) = (resolved.program.clone(), resolved.warnings.clone());
     let creation = Creation {
         spec,
@@ -395,159 +393,4 @@ fn propagation_of(spec: &Spec) -> Result<Option<MountAttributes>> {
             format!("{word:?} is no mount propagation"),
         )),
     }
-}
-
-fn exec_facts(
-    spec: &Spec,
-    facts: &CreateFacts,
-    namespaces: &Namespaces,
-    resolved: &Resolved,
-    host: &Host,
-) -> Result<ExecFacts> {
-    let linux = spec.linux().as_ref();
-    let process = spec.process().as_ref();
-    let personality = linux.and_then(|l| l.personality().as_ref());
-    let memory_policy = linux.and_then(|l| l.memory_policy().as_ref());
-    let label = |field: Option<&Option<String>>| field.cloned().flatten();
-    Ok(ExecFacts {
-        id: facts.id.clone(),
-        namespaces: namespaces.all() | MOUNT,
-        maps: maps_of(spec)?,
-        seccomp: seccomp_of(linux, facts, host)?,
-        no_new_keyring: facts.no_new_keyring,
-        personality: personality.map(scheduling::personality).transpose()?,
-        memory_policy: memory_policy.map(scheduling::memory_policy).transpose()?,
-        oom_score_adj: oom_score_adj(spec)?,
-        defaults: ProcessDefaults {
-            capabilities: Some(resolved.capabilities),
-            rlimits: resolved.rlimits.clone(),
-            apparmor: label(process.map(|p| p.apparmor_profile())),
-            selinux: label(process.map(|p| p.selinux_label())),
-            scheduler: process.and_then(|p| p.scheduler().clone()),
-            io_priority: process.and_then(|p| *p.io_priority()),
-            affinity: process.and_then(|p| p.exec_cpu_affinity().clone()),
-            umask: Some(resolved.umask),
-        },
-    })
-}
-
-/// The profile that the caller compiled; a plan without it, where the spec has one, would run the
-/// container unconfined.
-fn seccomp_of(
-    linux: Option<&Linux>,
-    facts: &CreateFacts,
-    host: &Host,
-) -> Result<Option<SeccompProgram>> {
-    const WAIT_KILLABLE_RECV: u32 = 1 << 5;
-    let flags = facts.seccomp.as_ref().map_or(0, |program| program.flags);
-    if flags & WAIT_KILLABLE_RECV != 0 && host.kernel < KernelVersion(5, 19) {
-        return Err(Error::unsupported(
-            "/linux/seccomp/flags",
-            "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV needs linux 5.19",
-        ));
-    }
-    let given = linux.is_some_and(|l| l.seccomp().is_some());
-    if given != facts.seccomp.is_some() {
-        return Err(Error::new(
-            crate::error::ErrorKind::Internal,
-            "the seccomp profile was not compiled before the plan was made",
-        ));
-    }
-    Ok(facts.seccomp.clone())
-}
-
-fn oom_score_adj(spec: &Spec) -> Result<Option<i32>> {
-    match spec.process().as_ref().and_then(|p| p.oom_score_adj()) {
-        Some(score) if !(-1000..=1000).contains(&score) => Err(Error::spec(
-            "/process/oomScoreAdj",
-            format!("{score} is not between -1000 and 1000"),
-        )),
-        score => Ok(score),
-    }
-}
-
-fn hooks_of(given: Option<&Hooks>, process: &Resolved) -> Result<ContainerHooks> {
-    let Some(given) = given else {
-        return Ok(ContainerHooks::default());
-    };
-    let read = |hooks: &Option<Vec<Hook>>, kind: &str| {
-        let hooks = hooks.clone().unwrap_or_default();
-        for (index, hook) in hooks.iter().enumerate() {
-            super::hooks::check(hook, &format!("/hooks/{kind}/{index}"))?;
-        }
-        Ok::<_, Error>(hooks)
-    };
-    #[allow(deprecated, reason = "deprecated is not gone: OCI 1.3 still has it")]
-    let prestart = given.prestart();
-    Ok(ContainerHooks {
-        prestart: read(prestart, "prestart")?,
-        create_runtime: read(given.create_runtime(), "createRuntime")?,
-        create_container: read(given.create_container(), "createContainer")?,
-        start_container: with_env_of(process, read(given.start_container(), "startContainer")?),
-        poststart: read(given.poststart(), "poststart")?,
-        poststop: read(given.poststop(), "poststop")?,
-    })
-}
-
-/// A startContainer hook without an environment gets the one of the container's program: not in the
-/// specification, but what such hooks have come to expect of runc. They run confined as it does, so
-/// nothing of the image reaches a program of the host.
-fn with_env_of(process: &Resolved, mut hooks: Vec<Hook>) -> Vec<Hook> {
-    let env = process.env.iter().map(|v| v.to_string_lossy().into_owned());
-    let env: Vec<String> = env.collect();
-    for hook in &mut hooks {
-        if hook.env().is_none() {
-            hook.set_env(Some(env.clone()));
-        }
-    }
-    hooks
-}
-
-/// Version 1 of the specification, of whatever minor: later ones only add.
-fn check_version(version: &str) -> Result<()> {
-    let place = "/ociVersion";
-    if version.is_empty() {
-        return Err(Error::spec(
-            place,
-            "the version of the specification is missing",
-        ));
-    }
-    let core = version.split(['-', '+']).next().unwrap_or_default();
-    let numbers: Vec<Option<u32>> = core.split('.').map(|n| n.parse().ok()).collect();
-    match numbers[..] {
-        [Some(1), Some(_), Some(_)] => Ok(()),
-        _ => Err(Error::spec(
-            place,
-            format!("version {version:?} of the specification is not supported: it is not 1.x.y"),
-        )),
-    }
-}
-
-/// What is not supported is named, never dropped.
-fn refuse_unsupported(spec: &Spec) -> Result<()> {
-    let linux = spec.linux().as_ref();
-    let net_devices = linux.and_then(|l| l.net_devices().as_ref());
-    let places = [
-        (
-            "/linux/intelRdt",
-            linux.is_some_and(|l| l.intel_rdt().is_some()),
-        ),
-        (
-            "/linux/netDevices",
-            net_devices.is_some_and(|d| !d.is_empty()),
-        ),
-        ("/solaris", spec.solaris().is_some()),
-        ("/windows", spec.windows().is_some()),
-        ("/vm", spec.vm().is_some()),
-        ("/zos", spec.zos().is_some()),
-    ];
-    for (place, given) in places {
-        if given {
-            return Err(Error::unsupported(
-                place,
-                format!("{place} is not supported"),
-            ));
-        }
-    }
-    Ok(())
 }

@@ -2,19 +2,21 @@
 
 use std::ffi::CString;
 
-use oci_spec::runtime::{ExecCPUAffinity, Process};
+use oci_spec::runtime::{ExecCPUAffinity, Linux, Process, Spec};
 use rsrun_init::step::{CapabilitySets, Step};
 
 use super::capabilities::{CHOWN, SETGID, SETPCAP, SETUID, SYS_ADMIN, SYS_NICE};
 use super::create::{container_scheduling, keyring};
 use super::draft::Draft;
-use super::facts::{ExecAsk, ExecFacts, ProcessPlan, ProgramWords};
-use super::namespaces::{TIME, USER};
+use super::facts::{
+    CreateFacts, ExecAsk, ExecFacts, ProcessDefaults, ProcessPlan, ProgramWords, SeccompProgram,
+};
+use super::namespaces::{MOUNT, Namespaces, TIME, USER, maps_of};
 use super::process::{End, Ending, Origin, Resolved};
 use super::scheduling::mask_of;
-use super::{FdSource, Join};
-use crate::error::Result;
-use crate::host::Host;
+use super::{FdSource, Join, checks, scheduling};
+use crate::error::{Error, ErrorKind, Result};
+use crate::host::{Host, KernelVersion};
 
 /// The plan of an exec in the container of `facts`. JSON pointers in its errors start at the process
 /// document.
@@ -75,7 +77,7 @@ fn inside(
     draft.adoption.oom_score_adj = facts.oom_score_adj;
     draft.adoption.raise = resolved.raised(host);
     draft.keep_capabilities = kept(&resolved, facts);
-    enter(&mut draft, facts, &resolved);
+    enter(&mut draft, facts, &resolved, host);
     draft.step(Step::ResetInherited);
     cpus(&mut draft, affinity.or(facts.defaults.affinity.as_ref()))?;
     if resolved.terminal.is_none() {
@@ -111,7 +113,7 @@ fn inside(
 
 /// Signals, the parent's writes, then what only a process without threads can enter. Always
 /// undumpable: whoever is in there already sees the newcomer.
-fn enter(draft: &mut Draft, facts: &ExecFacts, process: &Resolved) {
+fn enter(draft: &mut Draft, facts: &ExecFacts, process: &Resolved, host: &Host) {
     draft.step(Step::ResetSignals);
     draft.step(Step::Undumpable);
     draft.step(Step::AwaitAdoption);
@@ -121,6 +123,8 @@ fn enter(draft: &mut Draft, facts: &ExecFacts, process: &Resolved) {
     }
     // As soon as they are not needed any more.
     if let Some(keep) = own_and_needed(process, facts).filter(|_| needs_to_enter(process, facts)) {
+        // capset refuses what we do not have ourselves.
+        let keep = keep & host.bounding;
         draft.step(Step::Capabilities(CapabilitySets {
             effective: keep,
             permitted: keep,
@@ -208,4 +212,64 @@ fn cpus(draft: &mut Draft, given: Option<&ExecCPUAffinity>) -> Result<()> {
         draft.step(Step::Affinity { mask });
     }
     Ok(())
+}
+
+/// What a later exec needs to know of a container that is being created.
+pub(super) fn facts_of(
+    spec: &Spec,
+    facts: &CreateFacts,
+    namespaces: &Namespaces,
+    resolved: &Resolved,
+    host: &Host,
+) -> Result<ExecFacts> {
+    let linux = spec.linux().as_ref();
+    let process = spec.process().as_ref();
+    let personality = linux.and_then(|l| l.personality().as_ref());
+    let memory_policy = linux.and_then(|l| l.memory_policy().as_ref());
+    let label = |field: Option<&Option<String>>| field.cloned().flatten();
+    Ok(ExecFacts {
+        id: facts.id.clone(),
+        namespaces: namespaces.all() | MOUNT,
+        maps: maps_of(spec)?,
+        seccomp: seccomp_of(linux, facts, host)?,
+        no_new_keyring: facts.no_new_keyring,
+        personality: personality.map(scheduling::personality).transpose()?,
+        memory_policy: memory_policy.map(scheduling::memory_policy).transpose()?,
+        oom_score_adj: checks::oom_score_adj(spec)?,
+        defaults: ProcessDefaults {
+            capabilities: Some(resolved.capabilities),
+            rlimits: resolved.rlimits.clone(),
+            apparmor: label(process.map(|p| p.apparmor_profile())),
+            selinux: label(process.map(|p| p.selinux_label())),
+            scheduler: process.and_then(|p| p.scheduler().clone()),
+            io_priority: process.and_then(|p| *p.io_priority()),
+            affinity: process.and_then(|p| p.exec_cpu_affinity().clone()),
+            umask: Some(resolved.umask),
+        },
+    })
+}
+
+/// The profile that the caller compiled; a plan without it, where the spec has one, would run the
+/// container unconfined.
+fn seccomp_of(
+    linux: Option<&Linux>,
+    facts: &CreateFacts,
+    host: &Host,
+) -> Result<Option<SeccompProgram>> {
+    const WAIT_KILLABLE_RECV: u32 = 1 << 5;
+    let flags = facts.seccomp.as_ref().map_or(0, |program| program.flags);
+    if flags & WAIT_KILLABLE_RECV != 0 && host.kernel < KernelVersion(5, 19) {
+        return Err(Error::unsupported(
+            "/linux/seccomp/flags",
+            "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV needs linux 5.19",
+        ));
+    }
+    let given = linux.is_some_and(|l| l.seccomp().is_some());
+    if given != facts.seccomp.is_some() {
+        return Err(Error::new(
+            ErrorKind::Internal,
+            "the seccomp profile was not compiled before the plan was made",
+        ));
+    }
+    Ok(facts.seccomp.clone())
 }

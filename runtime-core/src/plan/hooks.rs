@@ -3,12 +3,13 @@
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Hook, Process};
+use oci_spec::runtime::{Hook, Hooks, Process};
 use rsrun_init::step::Step;
 
 use super::draft::Draft;
 use super::exec::{HookProgram, enter_namespaces, hook_inside};
-use super::facts::{ExecFacts, ProcessPlan, ProgramWords};
+use super::facts::{ContainerHooks, ExecFacts, ProcessPlan, ProgramWords};
+use super::process::Resolved;
 use super::text::{entry, literal, text};
 use super::{FdName, FdSource};
 use crate::error::{Error, Result};
@@ -197,4 +198,42 @@ pub(super) fn check(hook: &Hook, place: &str) -> Result<()> {
         )),
         _ => Ok(()),
     }
+}
+
+/// The hooks of a spec, checked.
+pub(super) fn of_spec(given: Option<&Hooks>, process: &Resolved) -> Result<ContainerHooks> {
+    let Some(given) = given else {
+        return Ok(ContainerHooks::default());
+    };
+    let read = |hooks: &Option<Vec<Hook>>, kind: &str| {
+        let hooks = hooks.clone().unwrap_or_default();
+        for (index, hook) in hooks.iter().enumerate() {
+            check(hook, &format!("/hooks/{kind}/{index}"))?;
+        }
+        Ok::<_, Error>(hooks)
+    };
+    #[allow(deprecated, reason = "deprecated is not gone: OCI 1.3 still has it")]
+    let prestart = given.prestart();
+    Ok(ContainerHooks {
+        prestart: read(prestart, "prestart")?,
+        create_runtime: read(given.create_runtime(), "createRuntime")?,
+        create_container: read(given.create_container(), "createContainer")?,
+        start_container: with_env_of(process, read(given.start_container(), "startContainer")?),
+        poststart: read(given.poststart(), "poststart")?,
+        poststop: read(given.poststop(), "poststop")?,
+    })
+}
+
+/// A startContainer hook without an environment gets the one of the container's program: not in the
+/// specification, but what such hooks have come to expect of runc. They run confined as it does, so
+/// nothing of the image reaches a program of the host.
+fn with_env_of(process: &Resolved, mut hooks: Vec<Hook>) -> Vec<Hook> {
+    let env = process.env.iter().map(|v| v.to_string_lossy().into_owned());
+    let env: Vec<String> = env.collect();
+    for hook in &mut hooks {
+        if hook.env().is_none() {
+            hook.set_env(Some(env.clone()));
+        }
+    }
+    hooks
 }

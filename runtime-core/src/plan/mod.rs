@@ -11,21 +11,28 @@ use serde::{Deserialize, Serialize};
 
 mod capabilities;
 mod cgroup;
+mod checks;
 mod create;
 mod devices;
 mod draft;
+mod environment;
 mod exec;
 mod facts;
 mod hooks;
+mod labels;
+mod mount;
 mod mounts;
 pub mod namespaces;
+mod option_words;
 mod options;
+mod params;
 mod process;
 mod scheduling;
 mod sysctl;
 #[cfg(test)]
 mod tests;
 mod text;
+mod value_words;
 mod words;
 
 pub use capabilities::CAPABILITY_NAMES;
@@ -37,8 +44,8 @@ pub use facts::{
     ProgramWords, SeccompProgram,
 };
 pub use hooks::{HookPlace, Inside, hook, program};
-pub use options::mount_option_words;
-pub use words::{explain, step_words};
+pub use option_words::mount_option_words;
+pub use words::{explain, step_words, words_in};
 
 /// The stage of the plan: texts owned, descriptors named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,39 +1,18 @@
 //! The container's mounts: which steps attach them, and what is cloned by the parent before.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use oci_spec::runtime::{Mount, Spec};
+use oci_spec::runtime::Spec;
 use rsrun_init::step::{MountAttributes, Param, Step};
 
 use super::draft::Draft;
+use super::mount::OneMount;
 use super::namespaces::{CGROUP, Namespaces, USER, maps_of, ranges};
-use super::options::{self, Depth, Options};
-use super::text::{entry, inside, literal, text};
+use super::options::{self, Depth};
+use super::text::{literal, text};
 use super::{CreateFacts, FdSource, IdMaps, PlanStep};
 use crate::error::{Error, Result};
 use crate::host::Host;
-
-const PLACE: &str = "/mounts";
-
-/// What below /proc may be covered: files that say how much of the host there is (lxcfs and its
-/// like). Anything else there could fake what we and the container's program rely on.
-const COVERABLE_IN_PROC: [&str; 11] = [
-    "/proc/cpuinfo",
-    "/proc/diskstats",
-    "/proc/loadavg",
-    "/proc/meminfo",
-    "/proc/net/dev",
-    "/proc/slabinfo",
-    "/proc/stat",
-    "/proc/swaps",
-    "/proc/uptime",
-    "/proc/sys/kernel/ns_last_pid",
-    "/proc/sys/crypto/fips_enabled",
-];
-
-/// Filesystems whose superblock is one with others', or filled after it was mounted: read-only is
-/// their mount, not they.
-const READ_ONLY_BY_MOUNT: [&str; 6] = ["tmpfs", "proc", "sysfs", "mqueue", "devpts", "cgroup2"];
 
 /// The mounts of a container, read and checked.
 pub(super) struct Mounts<'a> {
@@ -42,14 +21,6 @@ pub(super) struct Mounts<'a> {
     namespaces: &'a Namespaces,
     host: &'a Host,
     all: Vec<OneMount<'a>>,
-}
-
-struct OneMount<'a> {
-    given: &'a Mount,
-    place: String,
-    target: PathBuf,
-    fstype: String,
-    options: Options,
 }
 
 /// Steps for later: attributes that would be in the way while the root is being built, and mounts
@@ -73,7 +44,7 @@ impl<'a> Mounts<'a> {
         let all = given
             .iter()
             .enumerate()
-            .map(|(index, mount)| one(index, mount));
+            .map(|(index, mount)| OneMount::read(index, mount));
         let mounts = Self {
             spec,
             facts,
@@ -271,21 +242,7 @@ impl<'a> Mounts<'a> {
     }
 
     fn new_filesystem(&self, fstype: &str, mount: &OneMount<'_>, flags: u64) -> Result<PlanStep> {
-        let place = format!("{}/options", mount.place);
-        let mut params = Vec::new();
-        for word in &mount.options.superblock {
-            params.push(Param::Flag(literal(word)));
-        }
-        if mount.options.own.read_only() && !READ_ONLY_BY_MOUNT.contains(&fstype) {
-            params.push(Param::Flag(literal("ro")));
-        }
-        for (index, word) in &mount.options.of_filesystem {
-            let place = entry(&place, *index);
-            params.push(match word.split_once('=') {
-                Some((name, value)) => Param::Text(text(&place, name)?, text(&place, value)?),
-                None => Param::Flag(text(&place, word)?),
-            });
-        }
+        let mut params = mount.params(fstype, self.host)?;
         params.extend(self.label(fstype)?);
         self.check_owner(fstype, mount)?;
         let source = mount.given.source().as_deref();
@@ -371,90 +328,4 @@ fn read_only_step(mount: &OneMount<'_>) -> Result<PlanStep> {
             ..MountAttributes::default()
         },
     })
-}
-
-fn one(index: usize, given: &Mount) -> Result<OneMount<'_>> {
-    let place = entry(PLACE, index);
-    let destination = given.destination();
-    if destination.as_os_str().is_empty() {
-        return Err(Error::spec(
-            format!("{place}/destination"),
-            "there is no destination",
-        ));
-    }
-    text(&format!("{place}/destination"), destination)?;
-    let options = Options::read(given.options().as_deref().unwrap_or_default());
-    let mount = OneMount {
-        target: inside(destination),
-        fstype: given.typ().clone().unwrap_or_default(),
-        given,
-        place,
-        options,
-    };
-    mount.check()?;
-    Ok(mount)
-}
-
-impl OneMount<'_> {
-    fn is_bind(&self) -> bool {
-        self.options.bind.is_some() || self.fstype == "bind"
-    }
-
-    fn target_text(&self) -> Result<std::ffi::CString> {
-        text(&format!("{}/destination", self.place), &self.target)
-    }
-
-    fn check(&self) -> Result<()> {
-        let place = format!("{}/destination", self.place);
-        if self.target == Path::new("/") {
-            return Err(Error::spec(place, "the root itself can't be mounted over"));
-        }
-        if !self.is_bind() && !self.options.remount && matches!(self.fstype.as_str(), "" | "none") {
-            return Err(Error::spec(
-                format!("{}/type", self.place),
-                "a mount is of a type, or has the option bind, rbind or remount",
-            ));
-        }
-        let Ok(in_proc) = self.target.strip_prefix("/proc") else {
-            return Ok(());
-        };
-        let shown = self.target.to_string_lossy();
-        let allowed = match in_proc.as_os_str().is_empty() {
-            // A clone of a procfs is what a user namespace needs that may not mount its own; that it is
-            // one is checked where it is attached.
-            true => self.fstype == "proc" || self.is_bind() || self.options.remount,
-            false => COVERABLE_IN_PROC.contains(&shown.as_ref()),
-        };
-        if allowed {
-            return Ok(());
-        }
-        Err(Error::spec(
-            place,
-            format!("{shown} cannot be mounted because it is inside /proc"),
-        ))
-    }
-
-    /// A change of what is mounted there, without a new mount.
-    fn remount(&self) -> Result<Vec<PlanStep>> {
-        let words = self
-            .options
-            .of_filesystem
-            .first()
-            .map(|(_, word)| word.as_str());
-        if let Some(word) = words.or(self.options.superblock.first().copied()) {
-            return Err(Error::unsupported(
-                format!("{}/options", self.place),
-                format!(
-                    "{}/options: {word:?} of a filesystem can't be changed by remount",
-                    self.place
-                ),
-            ));
-        }
-        let target = self.target_text()?;
-        let step = |change| Step::SetMountAttributes {
-            target: target.clone(),
-            change,
-        };
-        Ok(self.options.changes().into_iter().map(step).collect())
-    }
 }

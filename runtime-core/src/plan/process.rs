@@ -11,7 +11,7 @@ use super::draft::Draft;
 use super::facts::{ProcessDefaults, ProgramWords, SeccompProgram};
 use super::scheduling;
 use super::text::{entry, literal, text};
-use super::{FdSource, PlanStep};
+use super::{FdSource, PlanStep, environment, labels};
 use crate::error::{Error, Result};
 use crate::host::Host;
 
@@ -74,7 +74,7 @@ impl Resolved {
         let place = origin.place;
         let mut warnings = Vec::new();
         let argv = argv_of(process, place)?;
-        let env = environment(process, origin)?;
+        let env = environment::environment(process, origin)?;
         let capabilities = match process.capabilities() {
             Some(given) => {
                 let place = format!("{place}/capabilities");
@@ -87,7 +87,7 @@ impl Resolved {
             limits => limits,
         };
         let user = process.user();
-        let program = program_words(&argv, &env);
+        let program = environment::program_words(&argv, &env);
         Ok(Self {
             cwd: working_directory(process, place)?,
             uid: user.uid(),
@@ -97,8 +97,8 @@ impl Resolved {
             rlimits,
             capabilities,
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
-            apparmor: apparmor_of(process, defaults, place, host)?,
-            selinux: selinux_of(process, defaults, place, host)?,
+            apparmor: labels::apparmor(process, defaults, place, host)?,
+            selinux: labels::selinux(process, defaults, place, host)?,
             scheduling: scheduling::of_process(process, defaults, place)?,
             terminal: terminal_of(process, origin),
             program,
@@ -247,62 +247,6 @@ fn argv_of(process: &Process, place: &str) -> Result<Vec<CString>> {
         .collect()
 }
 
-/// The environment without duplicates (the last one wins, where the last one stands), with HOME.
-fn environment(process: &Process, origin: &Origin<'_>) -> Result<Vec<CString>> {
-    let place = format!("{}/env", origin.place);
-    let given = process.env().as_deref().unwrap_or_default();
-    let mut seen = std::collections::HashSet::new();
-    let mut kept = Vec::with_capacity(given.len() + 1);
-    let mut has_home = false;
-    for (index, variable) in given.iter().enumerate().rev() {
-        let place = entry(&place, index);
-        let Some((name, value)) = variable.split_once('=') else {
-            return Err(Error::spec(place, format!("{variable:?} has no \"=\"")));
-        };
-        if name.is_empty() {
-            return Err(Error::spec(place, "a variable without a name"));
-        }
-        let entry = text(&place, variable)?;
-        if !seen.insert(name) {
-            continue;
-        }
-        if name == "HOME" {
-            has_home = !value.is_empty();
-            if !has_home {
-                continue;
-            }
-        }
-        kept.push(entry);
-    }
-    kept.reverse();
-    if !has_home {
-        let home = origin.home.filter(|h| !h.is_empty()).unwrap_or("/");
-        kept.push(text(&place, format!("HOME={home}"))?);
-    }
-    Ok(kept)
-}
-
-/// Where the program may be. A relative entry of PATH (an empty one is the working directory) is
-/// passed over: what a working directory holds is not searched for commands.
-fn program_words(argv: &[CString], env: &[CString]) -> ProgramWords {
-    let name = argv.first().cloned().unwrap_or_default();
-    let bytes = name.as_bytes();
-    let candidates = if bytes.contains(&b'/') {
-        vec![name.clone()]
-    } else {
-        let path = env.iter().find_map(|v| v.as_bytes().strip_prefix(b"PATH="));
-        path.unwrap_or_default()
-            .split(|byte| *byte == b':')
-            .filter(|directory| directory.first() == Some(&b'/'))
-            .filter_map(|directory| CString::new([directory, b"/", bytes].concat()).ok())
-            .collect()
-    };
-    ProgramWords {
-        name: name.to_string_lossy().into_owned(),
-        candidates,
-    }
-}
-
 fn working_directory(process: &Process, place: &str) -> Result<CString> {
     let place = format!("{place}/cwd");
     let cwd = process.cwd();
@@ -379,56 +323,4 @@ fn resource_of(kind: PosixRlimitType) -> u32 {
         PosixRlimitType::RlimitRtprio => 14,
         PosixRlimitType::RlimitRttime => 15,
     }
-}
-
-/// The profile that AppArmor is to apply at execve.
-fn apparmor_of(
-    process: &Process,
-    defaults: &ProcessDefaults,
-    place: &str,
-    host: &Host,
-) -> Result<Option<(CString, CString)>> {
-    let Some(profile) = chosen(process.apparmor_profile(), defaults.apparmor.as_ref()) else {
-        return Ok(None);
-    };
-    let place = format!("{place}/apparmorProfile");
-    if !host.apparmor {
-        return Err(Error::unsupported(
-            &place,
-            format!("{place}: profile {profile:?} given, but apparmor is not enabled on this host"),
-        ));
-    }
-    let value = text(&place, format!("exec {profile}"))?;
-    let file = if host.apparmor_attributes {
-        "apparmor/exec"
-    } else {
-        "exec"
-    };
-    Ok(Some((literal(file), value)))
-}
-
-/// The label that SELinux is to give the process at execve.
-fn selinux_of(
-    process: &Process,
-    defaults: &ProcessDefaults,
-    place: &str,
-    host: &Host,
-) -> Result<Option<CString>> {
-    let Some(label) = chosen(process.selinux_label(), defaults.selinux.as_ref()) else {
-        return Ok(None);
-    };
-    let place = format!("{place}/selinuxLabel");
-    if !host.selinux {
-        return Err(Error::unsupported(
-            &place,
-            format!("{place}: label {label:?} given, but selinux is not enabled on this host"),
-        ));
-    }
-    text(&place, label).map(Some)
-}
-
-/// A label of the process's own, or the container's; empty is none.
-fn chosen<'a>(own: &'a Option<String>, default: Option<&'a String>) -> Option<&'a String> {
-    let set = |label: &&String| !label.is_empty();
-    own.as_ref().filter(set).or(default.filter(set))
 }

@@ -5,6 +5,10 @@ use std::fmt::Write;
 
 use rsrun_init::step::{MountAttributes, Param, Step};
 
+use super::value_words::{
+    attribute_words, change_words, limit_words, maps_words, mask_words, resource_words,
+    source_words,
+};
 use super::{FdName, FdSource, IdMaps, Plan, PlanStep, Planned, capabilities, namespaces};
 
 /// The whole plan, a step a line, with what the parent opens and writes before.
@@ -81,7 +85,40 @@ fn adoption(text: &mut String, plan: &Plan) {
     }
 }
 
-/// One step, as errors name it: `mount proc on /proc`.
+/// A step of this plan in words, with what its descriptors are: `mount /srv on /data`.
+#[must_use]
+pub fn words_in(plan: &Plan, step: &PlanStep) -> String {
+    let source = |name: &FdName| plan.fds.get(name.0);
+    match step {
+        Step::AttachTree { tree, target } => match source(tree) {
+            Some(FdSource::Tree { path, .. }) => {
+                format!("mount {} on {}", path.display(), shown(target))
+            }
+            _ => step_words(step),
+        },
+        Step::AttachRoot { tree } => match source(tree) {
+            Some(FdSource::Tree { path, .. }) => format!("attach the root {}", path.display()),
+            _ => step_words(step),
+        },
+        Step::JoinNamespace { fd, flag } => match source(fd) {
+            Some(FdSource::Namespace { path, .. }) => {
+                format!(
+                    "join {} namespace {}",
+                    namespaces::name(*flag),
+                    path.display()
+                )
+            }
+            _ => step_words(step),
+        },
+        Step::PlaceFd { fd, to, .. } => match source(fd) {
+            Some(source) => format!("place {} as fd {to}", source_words(source)),
+            None => step_words(step),
+        },
+        other => step_words(other),
+    }
+}
+
+/// One step without its plan: `mount proc on /proc`.
 #[must_use]
 pub fn step_words(step: &PlanStep) -> String {
     match step {
@@ -282,135 +319,5 @@ fn param_words(param: &Param<Planned>) -> String {
     match param {
         Param::Flag(key) => shown(key),
         Param::Text(key, value) => format!("{}={}", shown(key), shown(value)),
-    }
-}
-
-fn change_words(change: &MountAttributes) -> String {
-    let mut words = Vec::new();
-    if change.set != 0 {
-        words.push(format!("set {}", attribute_words(change.set)));
-    }
-    if change.clear != 0 {
-        words.push(format!("clear {}", attribute_words(change.clear)));
-    }
-    let propagation = [
-        (17, "unbindable"),
-        (18, "private"),
-        (19, "slave"),
-        (20, "shared"),
-    ];
-    for (bit, name) in propagation {
-        if change.propagation >> bit & 1 == 1 {
-            words.push(name.to_owned());
-        }
-    }
-    if change.recursive {
-        words.push("recursively".into());
-    }
-    words.join(" ")
-}
-
-fn attribute_words(attributes: u64) -> String {
-    let names = [
-        (0x1, "ro"),
-        (0x2, "nosuid"),
-        (0x4, "nodev"),
-        (0x8, "noexec"),
-        (0x10, "noatime"),
-        (0x20, "strictatime"),
-        (0x80, "nodiratime"),
-        (0x20_0000, "nosymfollow"),
-    ];
-    if attributes & 0x70 == 0x70 {
-        let rest = attribute_words(attributes & !0x70);
-        return [rest.as_str(), "atime"]
-            .join(",")
-            .trim_start_matches(',')
-            .to_owned();
-    }
-    let name = |(bit, name): (u64, &'static str)| (attributes & bit != 0).then_some(name);
-    names
-        .into_iter()
-        .filter_map(name)
-        .collect::<Vec<_>>()
-        .join(",")
-}
-
-fn source_words(source: &FdSource) -> String {
-    match source {
-        FdSource::Stream(number) => format!("stream {number}"),
-        FdSource::Inherited(number) => format!("inherited fd {number}"),
-        FdSource::Namespace { path, flag } => {
-            format!("{} namespace {}", namespaces::name(*flag), path.display())
-        }
-        FdSource::InitPidfd => "pidfd of the init".into(),
-        FdSource::InitRoot => "root of the init".into(),
-        FdSource::Tree {
-            path,
-            recursive,
-            changes,
-            idmap,
-            ..
-        } => {
-            let kind = if *recursive { "tree" } else { "mount" };
-            let mut words = format!("clone of {kind} {}", path.display());
-            for change in changes {
-                words += &format!(", {}", change_words(change));
-            }
-            if let Some(maps) = idmap {
-                words += &format!(", ids mapped {}", maps_words(maps));
-            }
-            words
-        }
-        FdSource::Gate => "gate".into(),
-        FdSource::HostPath(path) => format!("path {}", path.display()),
-    }
-}
-
-fn maps_words(maps: &IdMaps) -> String {
-    let words = |ranges: &[super::IdRange]| {
-        let range = |r: &super::IdRange| format!("{}:{}:{}", r.inside, r.outside, r.count);
-        ranges.iter().map(range).collect::<Vec<_>>().join(",")
-    };
-    format!("uid {} gid {}", words(&maps.uid), words(&maps.gid))
-}
-
-fn mask_words(mask: &[u64]) -> String {
-    let has = |bit: &usize| mask[bit / 64] >> (bit % 64) & 1 == 1;
-    let bits = (0..mask.len() * 64).filter(has);
-    bits.map(|bit| bit.to_string())
-        .collect::<Vec<_>>()
-        .join(",")
-}
-
-fn limit_words(limit: u64) -> String {
-    match limit {
-        u64::MAX => "unlimited".into(),
-        limit => limit.to_string(),
-    }
-}
-
-fn resource_words(resource: u32) -> String {
-    const NAMES: [&str; 16] = [
-        "cpu",
-        "fsize",
-        "data",
-        "stack",
-        "core",
-        "rss",
-        "nproc",
-        "nofile",
-        "memlock",
-        "as",
-        "locks",
-        "sigpending",
-        "msgqueue",
-        "nice",
-        "rtprio",
-        "rttime",
-    ];
-    match NAMES.get(resource as usize) {
-        Some(name) => format!("rlimit {name}"),
-        None => format!("rlimit {resource}"),
     }
 }
