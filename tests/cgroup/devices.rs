@@ -13,6 +13,7 @@ pub fn cases() -> Vec<Case<Scene>> {
         a_denied_write_is_denied_beside_an_allowed_read,
         mknod_is_an_access_of_its_own,
         an_update_holds_at_once_and_leaves_one_program,
+        one_filter_serves_many_cgroups_and_may_come_again,
         a_rule_list_of_a_thousand_is_loaded;
     ]
 }
@@ -98,6 +99,24 @@ fn an_update_holds_at_once_and_leaves_one_program(s: &Scene) -> Check {
     assert_eq!(codes(s, &[": < /dev/null"])?, [false]);
     cgroup.set_devices(&open)?;
     assert_eq!(codes(s, &[": < /dev/null"])?, [true]);
+    Ok(())
+}
+
+fn one_filter_serves_many_cgroups_and_may_come_again(s: &Scene) -> Check {
+    let first = s.cgroup("a")?;
+    let second = s.cgroup("b")?;
+    let filter = program("[]")?.load()?;
+    for cgroup in [&first, &second, &first] {
+        cgroup.attach_devices(&filter)?;
+        assert_eq!(cgroup.device_programs()?.len(), 1);
+    }
+    drop(filter);
+    assert_eq!(codes(s, &[": < /dev/null"])?, [false]);
+    // Inside a cgroup that allows all, one that denies still does: the filters of both hold.
+    let open = program(r#"[{"allow":true,"access":"rwm"}]"#)?;
+    s.cgroup("a/below")?.set_devices(&open)?;
+    let below = s.shell("a/below", ": < /dev/null")?;
+    assert_ne!(s.wait(below)?, 0);
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 mod program;
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
 
@@ -12,21 +12,40 @@ use super::Cgroup;
 use crate::error::{Context, Error, Result};
 use crate::sys::bpf;
 
-impl Cgroup {
-    /// Loads `program` and attaches it, in the place of what is attached. There is no moment without a
-    /// filter: one program is exchanged at once; of several (others', or left from a crash) the old ones
-    /// go after the new one holds.
+/// A program that the kernel has verified and translated, to be attached to any number of cgroups.
+#[derive(Debug)]
+pub struct Filter {
+    program: OwnedFd,
+}
+
+impl Program {
+    /// Loads it. This is what takes the time (0.15 ms for the usual list; attaching takes 0.01), so a
+    /// create does it while the init makes its mounts.
     ///
     /// `Denied` without CAP_BPF and CAP_SYS_ADMIN, as in a user namespace.
-    pub fn set_devices(&self, program: &Program) -> Result<()> {
-        let code = program.code();
-        let loaded = bpf::load_device_program(&code).map_err(|errno| {
-            let call = format!("bpf(BPF_PROG_LOAD, {} instructions)", code.len());
-            match errno {
-                Errno::EPERM => Error::os(errno, call),
-                _ => Error::os(errno, call).caused_by(bpf::why_not_loaded(&code)),
+    pub fn load(&self) -> Result<Filter> {
+        let code = self.code();
+        match bpf::load_device_program(&code) {
+            Ok(program) => Ok(Filter { program }),
+            Err(errno) => {
+                let error = Error::os(
+                    errno,
+                    format!("bpf(BPF_PROG_LOAD, {} instructions)", code.len()),
+                );
+                Err(match errno {
+                    Errno::EPERM => error,
+                    _ => error.caused_by(bpf::why_not_loaded(&code)),
+                })
             }
-        })?;
+        }
+    }
+}
+
+impl Cgroup {
+    /// Attaches `filter` in the place of what is attached. There is no moment without one: one program
+    /// is exchanged at once; of several (others', or left from a crash) the old ones go after the new
+    /// one holds.
+    pub fn attach_devices(&self, filter: &Filter) -> Result<()> {
         let mut attached = Vec::new();
         for id in self.device_programs()? {
             match bpf::program_by_id(id) {
@@ -42,7 +61,7 @@ impl Cgroup {
             [old] => Some(old.as_fd()),
             _ => None,
         };
-        bpf::attach_device_program(self.dir(), loaded.as_fd(), replaced).with(|| {
+        bpf::attach_device_program(self.dir(), filter.program.as_fd(), replaced).with(|| {
             format!(
                 "bpf(BPF_PROG_ATTACH, BPF_CGROUP_DEVICE) to cgroup {}",
                 self.path()
@@ -59,6 +78,11 @@ impl Cgroup {
             }
         }
         Ok(())
+    }
+
+    /// Loads and attaches.
+    pub fn set_devices(&self, program: &Program) -> Result<()> {
+        self.attach_devices(&program.load()?)
     }
 
     /// Ids of the device programs attached to it, oldest first; those above it are not among them.
