@@ -145,7 +145,7 @@ struct CapHeader {
 
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
-struct CapData {
+struct CapSets {
     effective: u32,
     permitted: u32,
     inheritable: u32,
@@ -159,7 +159,7 @@ fn restrict_capabilities(mask: u64) -> nix::Result<()> {
         version: CAPABILITY_VERSION_3,
         pid: 0,
     };
-    let mut data = [CapData::default(); 2];
+    let mut data = [CapSets::default(); 2];
     // SAFETY: header and data have the layout of version 3 and outlive the calls; raw capset changes
     // this thread alone.
     unsafe {

@@ -1,3 +1,5 @@
+//! Does a device program decide as the rules say, for rules and devices of every kind?
+
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType};
 use proptest::prelude::*;
 

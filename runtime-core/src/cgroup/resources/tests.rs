@@ -1,3 +1,5 @@
+//! Which files get which values for the resources of a spec?
+
 use oci_spec::runtime::LinuxResources;
 use proptest::prelude::*;
 
