@@ -5,8 +5,16 @@ use crate::raw::{self, Outcome, PrctlNumber, SchedAttr};
 /// Back to what a process of a fresh system has. What is right already is not touched: setting it may
 /// need a privilege that this process lacks.
 pub fn reset() -> Outcome<()> {
-    if raw::getpriority()? != 0 {
-        raw::setpriority(0)?;
+    match raw::getpriority()? {
+        0 => {}
+        // From a nice shim back to 0 is for CAP_SYS_NICE of the host, which this process may not have
+        // (user namespace, exec): then it stays as nice as with runc, which never changes it.
+        _ => match raw::setpriority(0) {
+            Err(failed) if !matches!(failed.errno, libc::EACCES | libc::EPERM) => {
+                return Err(failed);
+            }
+            _ => {}
+        },
     }
     // IOPRIO_CLASS_NONE: as the nice value says.
     raw::ioprio_set(0)?;

@@ -11,12 +11,18 @@
 )]
 
 mod files;
+mod identity;
+mod messages;
 mod mounts;
 mod process;
+mod signals;
 
 pub use files::*;
+pub use identity::*;
+pub use messages::*;
 pub use mounts::*;
 pub use process::*;
+pub use signals::*;
 
 use core::arch::asm;
 use core::ffi::{CStr, c_long};

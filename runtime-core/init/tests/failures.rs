@@ -5,13 +5,15 @@ mod support;
 use std::fs;
 use std::io::Read;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rsrun_init::Step;
 use rsrun_init::page::failpoint;
-use rsrun_init::step::Wake;
+use rsrun_init::step::{CapabilitySets, Wake};
 use support::*;
 
 fn execute(program: &str) -> Steps {
@@ -26,6 +28,18 @@ fn execute(program: &str) -> Steps {
             env: texts(&[]),
         },
     ]
+}
+
+/// Written by another process: one that this writes would be open in children that other threads clone
+/// (ETXTBSY).
+fn executable(path: &Path, content: &str) {
+    let mut shell = Command::new("/bin/sh");
+    shell
+        .arg("-c")
+        .arg("echo \"$1\" > \"$0\" && chmod 755 \"$0\"")
+        .arg(path)
+        .arg(content);
+    assert!(shell.status().unwrap().success());
 }
 
 fn find(candidates: &[&str]) -> Option<(usize, i32)> {
@@ -112,16 +126,10 @@ fn an_execve_that_works_leaves_no_failure() {
 fn an_execve_that_fails_is_the_last_step() {
     let dir = Rootfs::new();
     let script = dir.join("script");
-    fs::OpenOptions::new()
-        .create_new(true)
-        .write(true)
-        .mode(0o755)
-        .open(&script)
-        .unwrap();
-    fs::write(&script, "#!/no/interpreter\n").unwrap();
+    executable(&script, "#!/no/interpreter");
     let mut child = launch(execute(script.to_str().unwrap()), 0);
     assert_eq!(child.failure(), (3, libc::ENOENT));
-    fs::write(&script, "\0\0\0\0").unwrap();
+    executable(&script, "no magic number");
     let mut child = launch(execute(script.to_str().unwrap()), 0);
     assert_eq!(child.failure(), (3, libc::ENOEXEC));
 }
@@ -155,6 +163,7 @@ fn a_failure_after_the_gate_is_told_through_the_fifo() {
     #[allow(unsafe_code, reason = "std can't make a fifo")]
     let made = unsafe { libc::mkfifo(path.as_ptr(), 0o622) };
     assert_eq!(made, 0);
+    fs::set_permissions(&fifo, fs::Permissions::from_mode(0o622)).unwrap();
     let handle = fs::OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_PATH)
@@ -162,19 +171,22 @@ fn a_failure_after_the_gate_is_told_through_the_fifo() {
         .unwrap();
     let gate = |program: &str| {
         let mut steps = execute(program);
-        let gate = Step::Gate {
-            fifo: handle.as_raw_fd(),
-        };
-        steps.splice(
-            1..1,
-            [
-                Step::Unshare {
-                    flags: libc::CLONE_NEWNS as u64,
-                },
-                Step::OpenProc,
-            ],
-        );
-        steps.insert(4, gate);
+        // The least that the child may have by then: no privileges, files of its own in procfs that
+        // belong to root.
+        let before: Steps = vec![
+            Step::OpenProc,
+            Step::Undumpable,
+            Step::Identity {
+                uid: 1000,
+                gid: 1000,
+                groups: &[],
+            },
+            Step::Capabilities(CapabilitySets::default()),
+            Step::Gate {
+                fifo: handle.as_raw_fd(),
+            },
+        ];
+        steps.splice(1..1, before);
         launch(steps, 0)
     };
     let read = || {
@@ -190,17 +202,12 @@ fn a_failure_after_the_gate_is_told_through_the_fifo() {
     assert_eq!(child.wait(), 0);
 
     let script = dir.join("script");
-    fs::OpenOptions::new()
-        .create_new(true)
-        .write(true)
-        .mode(0o755)
-        .open(&script)
-        .unwrap();
+    executable(&script, "no magic number");
     let mut child = gate(script.to_str().unwrap());
-    let mut expected = 6u32.to_ne_bytes().to_vec();
+    let mut expected = 8u32.to_ne_bytes().to_vec();
     expected.extend(libc::ENOEXEC.to_ne_bytes());
     assert_eq!(read(), expected);
-    assert_eq!(child.failure(), (6, libc::ENOEXEC));
+    assert_eq!(child.failure(), (8, libc::ENOEXEC));
 }
 
 #[test]
