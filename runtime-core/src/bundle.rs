@@ -17,8 +17,10 @@ use serde_json::Value;
 use serde_path_to_error::{Path as Track, Segment};
 
 use crate::error::{Context, Error, ErrorKind, Result};
+use objects::Objects;
 
 mod mend;
+mod objects;
 #[cfg(test)]
 mod tests;
 
@@ -136,12 +138,13 @@ fn may_lack_limit(resources: &LinuxResources) -> bool {
 /// The document read straight into its type, which takes a third of the time of a tree; `None` where
 /// it may need mending, or an error needs its place.
 fn plain<T: DeserializeOwned>(text: &[u8], sure: impl FnOnce(&T) -> bool) -> Option<Loaded<T>> {
-    let starts = text.trim_ascii_start().first() == Some(&b'{');
     let commas = text.iter().filter(|byte| **byte == b',').count();
-    if !starts || commas > mend::MOST_VALUES as usize {
+    if commas > mend::MOST_VALUES as usize {
         return None;
     }
-    let document = serde_json::from_slice(text).ok().filter(sure)?;
+    let mut from = serde_json::Deserializer::from_slice(text);
+    let document = T::deserialize(Objects(&mut from)).ok().filter(sure)?;
+    from.end().ok()?;
     Some(Loaded {
         document,
         warnings: Vec::new(),
@@ -155,15 +158,23 @@ fn parse<T: DeserializeOwned>(
 ) -> Result<Loaded<T>> {
     let mut from = serde_json::Deserializer::from_slice(text);
     let mut value = document(&mut from)?;
-    // The typed reader would take an array for a struct, field by field.
-    if !value.is_object() {
-        return Err(Error::spec("", "it is not an object"));
-    }
     let mut warnings = Vec::new();
     mend(&mut value, &mut warnings);
-    let document = serde_path_to_error::deserialize(value)
-        .map_err(|error| Error::spec(pointer(error.path()), error.inner().to_string()))?;
+    let mut track = serde_path_to_error::Track::new();
+    let tracked = serde_path_to_error::Deserializer::new(Objects(value), &mut track);
+    let document = T::deserialize(tracked).map_err(|error| misread(&track.path(), &error))?;
     Ok(Loaded { document, warnings })
+}
+
+/// What is missing has its place too: where it would stand.
+fn misread(track: &Track, error: &serde_json::Error) -> Error {
+    let text = error.to_string();
+    let missing = text.strip_prefix("missing field `");
+    let place = match missing.and_then(|rest| rest.split_once('`')) {
+        Some((field, _)) => format!("{}/{field}", pointer(track)),
+        None => pointer(track),
+    };
+    Error::spec(place, text)
 }
 
 /// The whole text as a tree. A key that stands twice in one object is refused: which of the two

@@ -35,7 +35,21 @@ fn an_error_names_its_place_in_the_document() {
             r#"{"linux": {"uidMappings": [{"containerID": 0, "hostID": 4294967296, "size": 1}]}}"#,
             "/linux/uidMappings/0/hostID",
         ),
-        (r#"{"mounts": [{"destination": "/a"}, {}]}"#, "/mounts/1"),
+        (
+            r#"{"mounts": [{"destination": "/a"}, {}]}"#,
+            "/mounts/1/destination",
+        ),
+        (r#"{"process": {}}"#, "/process/cwd"),
+        (r#"{"linux": []}"#, "/linux"),
+        (r#"{"linux": {"resources": []}}"#, "/linux/resources"),
+        (
+            r#"{"process": {"cwd": "/", "user": [0, 0]}}"#,
+            "/process/user",
+        ),
+        (
+            r#"{"hooks": {"poststop": [["/bin/true"]]}}"#,
+            "/hooks/poststop/0",
+        ),
     ] {
         let (found, text) = place_of(text);
         assert_eq!(found, place, "{text}");

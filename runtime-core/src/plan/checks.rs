@@ -2,6 +2,7 @@
 
 use oci_spec::runtime::Spec;
 
+use super::text::key;
 use crate::error::{Error, Result};
 use crate::host::Host;
 
@@ -36,16 +37,17 @@ pub(super) fn nothing_unsupported(spec: &Spec, host: &Host) -> Result<()> {
             "/linux/intelRdt",
             linux.is_some_and(|l| l.intel_rdt().is_some()),
         ),
-        (
-            "/linux/netDevices",
-            net_devices.is_some_and(|d| !d.is_empty()),
-        ),
         ("/linux/mountLabel", labelled && !host.selinux),
         ("/solaris", spec.solaris().is_some()),
         ("/windows", spec.windows().is_some()),
         ("/vm", spec.vm().is_some()),
         ("/zos", spec.zos().is_some()),
     ];
+    if let Some(name) = net_devices.and_then(|devices| devices.keys().min()) {
+        let place = format!("/linux/netDevices/{}", key(name));
+        let text = format!("{place}: moving network devices is not supported");
+        return Err(Error::unsupported("/linux/netDevices", text));
+    }
     for (place, given) in places {
         if given {
             return Err(Error::unsupported(

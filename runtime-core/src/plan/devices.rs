@@ -14,6 +14,7 @@ use crate::host::Host;
 
 const PLACE: &str = "/linux/devices";
 
+const S_IFMT: u32 = 0o170_000;
 const S_IFIFO: u32 = 0o010_000;
 const S_IFCHR: u32 = 0o020_000;
 const S_IFBLK: u32 = 0o060_000;
@@ -157,10 +158,20 @@ fn read(device: &LinuxDevice, place: &str) -> Result<Node> {
         ));
     }
     let fifo = kind == S_IFIFO;
+    if !fifo && (device.major(), device.minor()) == (0, 0) {
+        return Err(Error::spec(place, "it has no major and minor number"));
+    }
+    let mode = device.file_mode().unwrap_or(0o666);
+    if mode & !(S_IFMT | 0o7777) != 0 {
+        return Err(Error::spec(
+            format!("{place}/fileMode"),
+            format!("{mode} is no file mode"),
+        ));
+    }
     Ok(Node {
         path: inside(device.path()),
         kind,
-        permissions: device.file_mode().unwrap_or(0o666) & 0o7777,
+        permissions: mode & 0o7777,
         major: if fifo {
             0
         } else {

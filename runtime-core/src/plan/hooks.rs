@@ -191,6 +191,16 @@ pub(super) fn check(hook: &Hook, place: &str) -> Result<()> {
             format!("{:?} is not an absolute path", hook.path().display()),
         ));
     }
+    for (index, variable) in hook.env().iter().flatten().enumerate() {
+        let place = format!("{place}/env/{index}");
+        text(&place, variable)?;
+        if variable.find('=').is_none_or(|at| at == 0) {
+            return Err(Error::spec(
+                place,
+                format!("{variable:?} is not a name, \"=\" and a value"),
+            ));
+        }
+    }
     match hook.timeout() {
         Some(seconds) if seconds <= 0 => Err(Error::spec(
             format!("{place}/timeout"),

@@ -135,6 +135,15 @@ impl Namespaces {
                 "unable to set domainname without a private UTS namespace",
             ));
         }
+        // __NEW_UTS_LEN; sethostname would only say EINVAL.
+        for (place, name) in [
+            ("/hostname", spec.hostname()),
+            ("/domainname", spec.domainname()),
+        ] {
+            if name.as_ref().is_some_and(|name| name.len() > 64) {
+                return Err(Error::spec(place, "it is longer than 64 bytes"));
+            }
+        }
         self.check_maps(spec)?;
         self.check_offsets(spec)
     }

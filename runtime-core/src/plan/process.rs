@@ -238,8 +238,15 @@ pub(super) struct End<'a> {
 fn argv_of(process: &Process, place: &str) -> Result<Vec<CString>> {
     let place = format!("{place}/args");
     let args = process.args().as_deref().unwrap_or_default();
-    if args.first().is_none_or(String::is_empty) {
-        return Err(Error::spec(place, "there is no program to run"));
+    match args.first() {
+        None => return Err(Error::spec(place, "there is no program to run")),
+        Some(name) if name.is_empty() => {
+            return Err(Error::spec(
+                entry(&place, 0),
+                "the name of the program is empty",
+            ));
+        }
+        Some(_) => {}
     }
     args.iter()
         .enumerate()
@@ -251,7 +258,7 @@ fn working_directory(process: &Process, place: &str) -> Result<CString> {
     let place = format!("{place}/cwd");
     let cwd = process.cwd();
     if cwd.as_os_str().is_empty() {
-        return Ok(literal("/"));
+        return Err(Error::spec(place, "Cwd property must not be empty"));
     }
     if !Path::is_absolute(cwd) {
         return Err(Error::spec(
