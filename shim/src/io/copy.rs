@@ -15,7 +15,7 @@ use super::life::Life;
 use super::logger::Logger;
 use super::meter::{Ending, Meter, Phase};
 use super::prepare::{Input, Output, Sink, watch_failed};
-use super::relay;
+use super::relay::{self, Short};
 use super::stdio::{Kept, duplicate, lock};
 
 /// The process that is copied for.
@@ -43,7 +43,7 @@ impl Site<'_> {
         let ending = Ending(input.meter);
         let owner = self.owner.to_owned();
         Ok(tokio::spawn(async move {
-            let result = relay::splice_until_end(&from, &to, &ending.0).await;
+            let result = relay::carry_until_end(&from, &to, Short::Moved, &ending.0).await;
             report(&owner, &ending.0, result);
         }))
     }
@@ -115,7 +115,7 @@ impl Site<'_> {
             let result = if terminal {
                 console::relay_output(&from, &to, &life, &ending.0).await
             } else {
-                relay::splice_until_end(&from, &to, &ending.0).await
+                relay::carry_until_end(&from, &to, Short::Merged, &ending.0).await
             };
             report(&owner, &ending.0, result);
             if terminal {

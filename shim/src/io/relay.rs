@@ -2,6 +2,8 @@
 //!
 //! splice(2) moves pages between pipes: no buffer, no copy, and nothing is taken from the source that
 //! the destination has no room for, so a relay can be stopped at any time without losing a byte.
+//! A line of a few bytes is copied instead where it goes to a fifo: moved, it would occupy a page and one of the
+//! fifo's slots, and a client that is away for a moment would find only the last few lines waiting.
 //!
 //! Both ends are edge-triggered in epoll. A guard is taken on each *before* the call that may find it
 //! blocked, poll(2) says which end it was, and only that one's readiness is cleared; an event that comes in
@@ -14,6 +16,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::{read, write};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -21,9 +24,11 @@ use super::meter::{Meter, Phase};
 
 /// Most that one call moves; a pipe holds less.
 const AT_ONCE: usize = 1 << 20;
+/// What is shorter than this is a short piece, and what a pipe takes whole (PIPE_BUF).
+const PAGE: usize = 4096;
 /// Calls before other tasks of the thread get their turn.
 const TURN: u32 = 16;
-/// A fifo whose reader lags grows up to this: what pipe-max-size allows everybody by default. Its pages
+/// A fifo whose reader lags grows up to this: what pipe-max-size allows everybody by default. Pages that were moved
 /// are charged to the container that wrote them, so more could drive a small container out of memory.
 const LARGEST_FIFO: i32 = 1 << 20;
 
@@ -55,28 +60,44 @@ pub fn set_nonblocking(fd: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
+/// How short pieces travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Short {
+    /// Like long ones.
+    Moved,
+    /// Copied, so that they share pages; the destination is a pipe.
+    Merged,
+}
+
 /// Moves bytes until the source has no writer left (`Ok`) or an end fails (`EPIPE`: the destination has no reader).
-pub async fn splice_until_end(
+pub async fn carry_until_end(
     from: &AsyncFd<OwnedFd>,
     to: &AsyncFd<OwnedFd>,
+    short: Short,
     meter: &Meter,
 ) -> io::Result<()> {
     let mut room = Room::new();
     let mut turn = 0;
+    let mut last = 0;
     meter.set(Phase::AwaitsInput);
     loop {
         let mut input = from.readable().await?;
         let mut output = to.writable().await?;
-        let moved = match splice_once(from.get_ref(), to.get_ref()) {
+        let moved = if short == Short::Merged && last < PAGE {
+            copy_short(from, to).await
+        } else {
+            splice_once(from.get_ref(), to.get_ref())
+        };
+        match moved {
             Ok(0) => return Ok(()),
             Ok(count) => {
                 meter.add_copied(count);
-                true
+                last = count;
             }
-            Err(Errno::EAGAIN) => false,
+            Err(Errno::EAGAIN) => {}
             Err(Errno::EINTR) => continue,
             Err(errno) => return Err(errno.into()),
-        };
+        }
         let ready = ready(from.get_ref().as_fd(), to.get_ref().as_fd())?;
         if !ready.input {
             meter.set(Phase::AwaitsInput);
@@ -86,7 +107,7 @@ pub async fn splice_until_end(
             meter.set(Phase::AwaitsReader);
             output.clear_ready();
         }
-        if !moved && ready.input && ready.output {
+        if moved.is_err() && ready.input && ready.output {
             // poll(2) and splice(2) differ about a terminal that is nearly full.
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -95,6 +116,40 @@ pub async fn splice_until_end(
             tokio::task::yield_now().await;
         }
     }
+}
+
+/// Copies up to a page. Nothing is read before there is room for all of it: a pipe takes a page whole.
+async fn copy_short(from: &AsyncFd<OwnedFd>, to: &AsyncFd<OwnedFd>) -> nix::Result<usize> {
+    let (count, stuck) = copy_page(from, to)?;
+    let mut rest = stuck.as_slice();
+    while !rest.is_empty() {
+        let Ok(mut output) = to.writable().await else {
+            return Err(Errno::EIO);
+        };
+        match write(to, rest) {
+            Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+            Err(Errno::EAGAIN) => output.clear_ready(),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(count)
+}
+
+/// The second value is what another process's output to the same fifo has left no room for.
+fn copy_page(from: &AsyncFd<OwnedFd>, to: &AsyncFd<OwnedFd>) -> nix::Result<(usize, Vec<u8>)> {
+    if !has_room(to) {
+        return Err(Errno::EAGAIN);
+    }
+    let mut page = [0; PAGE];
+    let count = read(from, &mut page)?;
+    let bytes = page.get(..count).unwrap_or_default();
+    let written = match write(to, bytes) {
+        Ok(written) => written,
+        Err(Errno::EAGAIN | Errno::EINTR) => 0,
+        Err(errno) => return Err(errno),
+    };
+    Ok((count, bytes.get(written..).unwrap_or_default().to_vec()))
 }
 
 /// One call of splice(2) that does not block, if `from` and `to` are non-blocking or pipes.
@@ -142,8 +197,8 @@ pub fn has_input(fd: impl AsFd) -> bool {
             .any(|fd| fd.revents().is_some_and(|r| r.contains(PollFlags::POLLIN)))
 }
 
-/// Room that a full fifo may still be given. splice keeps the boundaries of writes: a fifo of 64 KiB is full
-/// after sixteen lines that were moved one by one, however short. More slots cost 40 bytes each.
+/// Room that a full fifo may still be given: a client that is away, say for an update, costs no standstill until
+/// it is full. Its slots cost 40 bytes each.
 pub struct Room {
     exhausted: bool,
 }

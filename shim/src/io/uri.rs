@@ -70,9 +70,7 @@ fn parse(stream: &str, text: &str) -> Result<Place> {
         return Err(fail("it contains a NUL"));
     }
     let Some((scheme, rest)) = split_scheme(text) else {
-        return absolute(text.into())
-            .map(Place::Path)
-            .map_err(|why| fail(why));
+        return absolute(text.into()).map(Place::Path).map_err(fail);
     };
     if !matches!(scheme, "fifo" | "file" | "binary" | "binary-v2") {
         return Err(Error::invalid(format!(
@@ -92,11 +90,11 @@ fn parse(stream: &str, text: &str) -> Result<Place> {
     }
     let path = decode(raw_path, Plus::Literal)
         .and_then(absolute)
-        .map_err(|why| fail(why))?;
+        .map_err(fail)?;
     match scheme {
         "binary" | "binary-v2" => Ok(Place::Logger(LoggerUri {
             path,
-            args: arguments(query).map_err(|why| fail(why))?,
+            args: arguments(query).map_err(fail)?,
             readiness: if scheme == "binary" {
                 Readiness::ByteOrEnd
             } else {

@@ -134,6 +134,34 @@ async fn tokio_read_exact(mut file: File, into: &mut Vec<u8>) -> File {
 }
 
 #[tokio::test]
+async fn half_a_megabyte_of_lines_blocks_nobody_while_the_reader_is_away() {
+    const LINE: &[u8] = b"a line of a log, about as long as they are\n";
+    let dir = Dir::new();
+    let stdout = dir.fifo("out");
+    let away = reader(&stdout);
+    let request = Request {
+        stdout: stdout.clone(),
+        ..request()
+    };
+    let (stdio, streams) = Stdio::prepare(&request, &no_logger()).await.unwrap();
+    stdio.start_copy().unwrap();
+    drop(away);
+    let mut process = File::from(streams.stdout.unwrap());
+    let lines = 500_000 / LINE.len();
+    let writer = std::thread::spawn(move || {
+        for _ in 0..lines {
+            process.write_all(LINE).unwrap();
+            std::thread::yield_now();
+        }
+    });
+    tokio::time::timeout(Duration::from_secs(20), joined(writer))
+        .await
+        .expect("it blocks");
+    let (count, _) = joined(digest_of(reader(&stdout))).await;
+    assert_eq!(count, lines * LINE.len());
+}
+
+#[tokio::test]
 async fn what_was_printed_while_nobody_read_is_there_after_the_exit() {
     let dir = Dir::new();
     let stdout = dir.fifo("out");
