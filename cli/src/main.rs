@@ -1,2 +1,52 @@
-//! rsrun, a runc-compatible command line.
-fn main() {}
+//! rsrun: a runc-compatible command line over the rsrun core.
+
+mod args;
+mod cmd;
+mod logging;
+mod signals;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use rsrun_core::sys::heap::UnforkedHeap;
+
+/// A container's process must not have this heap (see the core's `sys::heap`).
+#[global_allocator]
+static HEAP: UnforkedHeap = UnforkedHeap::new();
+
+fn main() -> ExitCode {
+    let args = match args::Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return usage(&error),
+    };
+    if let Err(error) = logging::start(&args.global) {
+        eprintln!("rsrun: {error}");
+        return ExitCode::FAILURE;
+    }
+    match cmd::run(&args) {
+        Ok(code) => code,
+        Err(error) => {
+            // The edge logs each error once, with what it belongs to already in its text.
+            log::error!("{error}");
+            eprintln!("rsrun: {error}");
+            // runc's exec tells "could not run it" from "it ended with 1" by 255.
+            if matches!(args.command, args::Command::Exec(_)) {
+                ExitCode::from(255)
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+/// clap's own texts; like runc, help and version succeed and everything else is status 1.
+fn usage(error: &clap::Error) -> ExitCode {
+    // Nothing can be done about a closed stdout.
+    let _ = error.print();
+    if error.use_stderr() {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
+}

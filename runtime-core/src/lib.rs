@@ -10,10 +10,12 @@ pub mod features;
 pub mod freeze;
 pub mod host;
 pub mod id;
+pub mod launch;
 pub mod passwd;
 pub mod plan;
 pub mod process;
 pub mod seccomp;
+pub mod store;
 pub mod sys;
 
 pub use container::{

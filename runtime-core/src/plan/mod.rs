@@ -18,6 +18,7 @@ mod draft;
 mod environment;
 mod exec;
 mod facts;
+mod holder;
 mod hooks;
 mod labels;
 mod mount;
@@ -43,6 +44,7 @@ pub use facts::{
     ContainerHooks, ContainerPlan, CreateFacts, ExecAsk, ExecFacts, Listener, ProcessPlan,
     ProgramWords, SeccompProgram,
 };
+pub use holder::userns_holder;
 pub use hooks::{HookPlace, Inside, hook, program};
 pub use option_words::mount_option_words;
 pub use words::{explain, step_words, words_in};

@@ -25,6 +25,8 @@ pub struct Birth<'a> {
     pub joins: Vec<(RawFd, u64)>,
     /// Directory that becomes the thread's root after the joins.
     pub root: Option<RawFd>,
+    /// CPUs of the thread, and so of the child until it sets its own; bit n of word n/64 for CPU n.
+    pub affinity: Option<&'a [u64]>,
     /// The thread keeps only these capabilities.
     pub keep_capabilities: Option<u64>,
     /// CLONE_NEW* flags.
@@ -76,6 +78,7 @@ fn on_thread(birth: &Birth<'_>) -> Result<i32, Stillborn> {
     // SAFETY: only a flag is passed; it affects this thread alone.
     checked(unsafe { libc::unshare(libc::CLONE_FS) }.into()).map_err(named("unshare(CLONE_FS)"))?;
     close_others(&birth.keep).map_err(named("close_range"))?;
+    occupy_streams(birth).map_err(named("dup3"))?;
     for (fd, flags) in &birth.joins {
         // SAFETY: only numbers are passed; the namespaces of this thread alone change.
         checked(unsafe { libc::syscall(libc::SYS_setns, *fd, *flags) }).map_err(named("setns"))?;
@@ -86,6 +89,12 @@ fn on_thread(birth: &Birth<'_>) -> Result<i32, Stillborn> {
             checked(libc::fchdir(root).into()).map_err(named("fchdir"))?;
             checked(libc::chroot(c".".as_ptr()).into()).map_err(named("chroot"))?;
         }
+    }
+    if let Some(cpus) = birth.affinity {
+        let size = size_of_val(cpus);
+        // SAFETY: the mask has `size` bytes and outlives the call; thread 0 is this one alone.
+        checked(unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, size, cpus.as_ptr()) })
+            .map_err(named("sched_setaffinity"))?;
     }
     if let Some(mask) = birth.keep_capabilities {
         restrict_capabilities(mask).map_err(named("capset"))?;
@@ -133,6 +142,16 @@ fn close_others(keep: &[RawFd]) -> nix::Result<()> {
             close(next, fd - 1, 0)?;
         }
         next = fd.saturating_add(1);
+    }
+    Ok(())
+}
+
+/// 0, 1 and 2 must not be the numbers of what the child opens for itself: its streams go there later.
+/// Until then they are copies of the wake socket, which it has anyway.
+fn occupy_streams(birth: &Birth<'_>) -> nix::Result<()> {
+    for number in (0..3).filter(|number| !birth.keep.contains(number)) {
+        // SAFETY: only numbers are passed; the table is this thread's own, and `number` is closed in it.
+        checked(unsafe { libc::dup3(birth.frozen.wake, number, libc::O_CLOEXEC) }.into())?;
     }
     Ok(())
 }

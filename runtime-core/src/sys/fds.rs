@@ -49,3 +49,9 @@ pub fn adopt(number: RawFd) -> nix::Result<OwnedFd> {
     // SAFETY: the descriptor is open, and by this function's contract nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
+
+/// Takes ownership of a descriptor that recvmsg just delivered as SCM_RIGHTS.
+pub(crate) fn received(number: RawFd) -> OwnedFd {
+    // SAFETY: the kernel just installed this descriptor for us; the control message is its only mention.
+    unsafe { OwnedFd::from_raw_fd(number) }
+}

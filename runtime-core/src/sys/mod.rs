@@ -16,6 +16,7 @@ pub mod heap;
 pub mod mount;
 pub mod pidfd;
 pub mod terminal;
+pub mod procfs;
 
 use nix::errno::Errno;
 
@@ -83,4 +84,12 @@ pub fn rlimit_of(pid: i32, resource: u32) -> nix::Result<(u64, u64)> {
         )
     })?;
     Ok((old.rlim_cur, old.rlim_max))
+}
+
+/// The CLONE_NEW* flag of the namespace that `fd` refers to; `ENOTTY` if it is no namespace.
+pub fn namespace_kind(fd: std::os::fd::BorrowedFd<'_>) -> nix::Result<u64> {
+    use std::os::fd::AsRawFd;
+    const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
+    // SAFETY: the request takes no argument; `fd` is open.
+    checked(unsafe { libc::ioctl(fd.as_raw_fd(), NS_GET_NSTYPE) }.into()).map(|kind| kind as u64)
 }

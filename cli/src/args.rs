@@ -1,0 +1,335 @@
+//! The words of the command line: runc's commands, options and defaults.
+
+use std::path::PathBuf;
+
+use clap::{Args as Group, Parser, Subcommand, ValueEnum};
+
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\nspec: 1.2.1");
+
+/// Runs OCI containers in process.
+#[derive(Debug, Parser)]
+#[command(name = "rsrun", version = VERSION, disable_version_flag = true, disable_help_subcommand = true)]
+pub struct Args {
+    /// Print the version.
+    #[arg(short = 'v', long, action = clap::ArgAction::Version)]
+    version: (),
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Group)]
+pub struct Global {
+    /// Directory of the containers' state.
+    #[arg(long, default_value = "/run/rsrun", value_name = "DIR")]
+    pub root: PathBuf,
+    /// File that the log is appended to (default: standard error, errors only).
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+    /// Form of the log.
+    #[arg(long, default_value = "text", value_name = "FORMAT")]
+    pub log_format: LogFormat,
+    /// Log debugging messages too.
+    #[arg(long)]
+    pub debug: bool,
+    /// Use the systemd cgroup driver.
+    #[arg(long)]
+    pub systemd_cgroup: bool,
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// `time="…" level=error msg="…"`
+    Text,
+    /// `{"level":"error","msg":"…","time":"…"}`
+    Json,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Write a default config.json.
+    Spec(Spec),
+    /// Create a container and start it.
+    Run(Run),
+    /// Create a container; its program is not started.
+    Create(Create),
+    /// Start the program of a created container.
+    Start(Id),
+    /// Print the state of a container.
+    State(Id),
+    /// Send a signal to the init of a container.
+    Kill(Kill),
+    /// Delete a container.
+    Delete(Delete),
+    /// List containers.
+    List(List),
+    /// Run one more process in a container.
+    Exec(Exec),
+    /// Print the processes of a container.
+    Ps(Ps),
+    /// Freeze all processes of a container.
+    Pause(Id),
+    /// Thaw all processes of a container.
+    Resume(Id),
+    /// Change the limits of a container.
+    Update(Update),
+    /// Print statistics of a container.
+    Events(Events),
+    /// Print what this runtime supports.
+    Features,
+}
+
+/// A command that takes a container only.
+#[derive(Debug, Group)]
+pub struct Id {
+    /// Name of the container.
+    #[arg(value_name = "CONTAINER")]
+    pub id: String,
+}
+
+/// `spec`
+#[derive(Debug, Group)]
+pub struct Spec {
+    /// Directory to write to.
+    #[arg(short, long, default_value = ".", value_name = "DIR")]
+    pub bundle: PathBuf,
+}
+
+/// Options of create and run.
+#[derive(Debug, Group)]
+pub struct Create {
+    /// The bundle.
+    #[arg(short, long, default_value = ".", value_name = "DIR")]
+    pub bundle: PathBuf,
+    /// Unix socket that takes the terminal's master.
+    #[arg(long, value_name = "SOCKET")]
+    pub console_socket: Option<PathBuf>,
+    /// File to write the init's pid to.
+    #[arg(long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
+    /// Do not use pivot_root (the root is an initramfs).
+    #[arg(long)]
+    pub no_pivot: bool,
+    /// Do not join a new session keyring.
+    #[arg(long)]
+    pub no_new_keyring: bool,
+    /// Pass descriptors 3 … 3+N-1 on to the container.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub preserve_fds: u32,
+    /// Name of the container.
+    #[arg(value_name = "CONTAINER")]
+    pub id: String,
+}
+
+/// `run`
+#[derive(Debug, Group)]
+pub struct Run {
+    /// As for create.
+    #[command(flatten)]
+    pub create: Create,
+    /// Do not wait for the container.
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Do not delete the container when it has ended.
+    #[arg(long)]
+    pub keep: bool,
+    /// Do not become the reaper of the container's orphans.
+    #[arg(long)]
+    pub no_subreaper: bool,
+    /// Print every step of the container's init and do nothing.
+    #[arg(long)]
+    pub explain: bool,
+}
+
+/// `kill`
+#[derive(Debug, Group)]
+pub struct Kill {
+    /// Send it to every process of the container.
+    #[arg(short, long)]
+    pub all: bool,
+    /// Name of the container.
+    #[arg(value_name = "CONTAINER")]
+    pub id: String,
+    /// Name (with or without SIG) or number.
+    #[arg(default_value = "TERM", value_name = "SIGNAL")]
+    pub signal: String,
+}
+
+/// `delete`
+#[derive(Debug, Group)]
+pub struct Delete {
+    /// Kill it first if it runs; succeed if it does not exist; clean up damaged records.
+    #[arg(short, long)]
+    pub force: bool,
+    /// Name of the container.
+    #[arg(value_name = "CONTAINER")]
+    pub id: String,
+}
+
+/// Form of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Form {
+    /// Columns.
+    Table,
+    /// JSON.
+    Json,
+}
+
+/// `list`
+#[derive(Debug, Group)]
+pub struct List {
+    /// Form of the output.
+    #[arg(short, long, default_value = "table")]
+    pub format: Form,
+    /// Names only.
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// `exec`
+#[derive(Debug, Group)]
+pub struct Exec {
+    /// Unix socket that takes the terminal's master.
+    #[arg(long, value_name = "SOCKET")]
+    pub console_socket: Option<PathBuf>,
+    /// Working directory in the container.
+    #[arg(long, value_name = "DIR")]
+    pub cwd: Option<PathBuf>,
+    /// NAME=value; may be repeated.
+    #[arg(short, long, value_name = "ENV")]
+    pub env: Vec<String>,
+    /// Give it a terminal.
+    #[arg(short, long)]
+    pub tty: bool,
+    /// uid[:gid]
+    #[arg(short, long, value_name = "USER")]
+    pub user: Option<String>,
+    /// Additional group ids; may be repeated.
+    #[arg(short = 'g', long, value_name = "GID")]
+    pub additional_gids: Vec<u32>,
+    /// File with the process as JSON.
+    #[arg(short, long, value_name = "FILE")]
+    pub process: Option<PathBuf>,
+    /// Do not wait for it.
+    #[arg(short, long)]
+    pub detach: bool,
+    /// File to write its pid to.
+    #[arg(long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
+    /// SELinux label.
+    #[arg(long, value_name = "LABEL")]
+    pub process_label: Option<String>,
+    /// AppArmor profile.
+    #[arg(long, value_name = "PROFILE")]
+    pub apparmor: Option<String>,
+    /// Set no_new_privs.
+    #[arg(long)]
+    pub no_new_privs: bool,
+    /// Capability to add to the container's own; may be repeated.
+    #[arg(short, long, value_name = "CAP")]
+    pub cap: Vec<String>,
+    /// Pass descriptors 3 … 3+N-1 on.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub preserve_fds: u32,
+    /// Cgroup below the container's.
+    #[arg(long, value_name = "PATH")]
+    pub cgroup: Option<PathBuf>,
+    /// Go on even though the container is paused.
+    #[arg(long)]
+    pub ignore_paused: bool,
+    /// Name of the container.
+    #[arg(value_name = "CONTAINER")]
+    pub id: String,
+    /// Program and arguments.
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "COMMAND"
+    )]
+    pub command: Vec<String>,
+}
+
+/// `ps`
+#[derive(Debug, Group)]
+pub struct Ps {
+    /// Form of the output.
+    #[arg(short, long, default_value = "table")]
+    pub format: Form,
+    /// Name of the container.
+    #[arg(value_name = "CONTAINER")]
+    pub id: String,
+    /// Options for ps(1) (default: -ef).
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "PS OPTIONS"
+    )]
+    pub options: Vec<String>,
+}
+
+/// `update`
+#[derive(Debug, Group)]
+pub struct Update {
+    /// File with LinuxResources as JSON; `-` is standard input. Other options are not looked at then.
+    #[arg(short, long, value_name = "FILE")]
+    pub resources: Option<PathBuf>,
+    /// Weight of block I/O, 10 … 1000.
+    #[arg(long)]
+    pub blkio_weight: Option<u16>,
+    /// CPU period in µs.
+    #[arg(long)]
+    pub cpu_period: Option<u64>,
+    /// CPU quota in µs for each period; -1 is none.
+    #[arg(long, allow_hyphen_values = true)]
+    pub cpu_quota: Option<i64>,
+    /// CPU burst in µs.
+    #[arg(long)]
+    pub cpu_burst: Option<u64>,
+    /// CPU shares, 2 … 262144.
+    #[arg(long, visible_alias = "cpu-shares")]
+    pub cpu_share: Option<u64>,
+    /// 1: only idle time.
+    #[arg(long, allow_hyphen_values = true)]
+    pub cpu_idle: Option<i64>,
+    /// CPUs, such as 0-1.
+    #[arg(long)]
+    pub cpuset_cpus: Option<String>,
+    /// Memory nodes.
+    #[arg(long)]
+    pub cpuset_mems: Option<String>,
+    /// Memory limit in bytes; -1 is none.
+    #[arg(long, allow_hyphen_values = true)]
+    pub memory: Option<i64>,
+    /// Memory reservation in bytes.
+    #[arg(long, allow_hyphen_values = true)]
+    pub memory_reservation: Option<i64>,
+    /// Limit of memory and swap together in bytes; -1 is none.
+    #[arg(long, allow_hyphen_values = true)]
+    pub memory_swap: Option<i64>,
+    /// Number of processes; -1 is no limit.
+    #[arg(long, allow_hyphen_values = true)]
+    pub pids_limit: Option<i64>,
+    /// Name of the container.
+    #[arg(value_name = "CONTAINER")]
+    pub id: String,
+}
+
+/// `events`
+#[derive(Debug, Group)]
+pub struct Events {
+    /// Time between two outputs, such as 5s.
+    #[arg(long, default_value = "5s", value_name = "DURATION")]
+    pub interval: String,
+    /// Print once and end.
+    #[arg(long)]
+    pub stats: bool,
+    /// Name of the container.
+    #[arg(value_name = "CONTAINER")]
+    pub id: String,
+}

@@ -1,0 +1,19 @@
+//! `delete`
+
+use rsrun_core::{ContainerId, Result};
+
+use super::{containers, never_cancelled};
+use crate::args::{Delete, Global};
+
+/// `delete`
+pub fn run(global: &Global, delete: &Delete) -> Result<()> {
+    let containers = containers(global)?;
+    let id = ContainerId::parse(&delete.id)?;
+    let cancel = never_cancelled()?;
+    if delete.force {
+        return containers.force_delete(&id, &cancel).map(drop);
+    }
+    containers
+        .delete(&containers.get(&id)?, false, &cancel)
+        .map(drop)
+}

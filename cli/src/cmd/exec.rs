@@ -1,0 +1,179 @@
+//! `exec`: one more process in a container.
+
+use std::process::ExitCode;
+
+use rsrun_core::{ContainerId, Containers, Error, ExecRequest, Result, Streams};
+use serde_json::{Value, json};
+
+use super::run::wait_for;
+use super::{containers, exit_code, never_cancelled, own_streams, write_pid_file};
+use crate::args::{Exec, Global};
+use crate::signals::Incoming;
+use crate::terminal;
+
+/// `exec`
+pub fn run(global: &Global, exec: &Exec) -> Result<ExitCode> {
+    let containers = containers(global)?;
+    let container = containers.get(&ContainerId::parse(&exec.id)?)?;
+    let process =
+        rsrun_core::bundle::parse_process(document(exec, container.record())?.as_bytes())?.document;
+    let is_terminal = process.terminal().unwrap_or(false);
+    if is_terminal && exec.detach && exec.console_socket.is_none() {
+        return Err(Error::invalid(
+            "cannot allocate a terminal for a detached exec without --console-socket",
+        ));
+    }
+    let incoming = if exec.detach {
+        None
+    } else {
+        Some(Incoming::collect()?)
+    };
+    let request = ExecRequest {
+        process,
+        terminal: None,
+        streams: if is_terminal {
+            Streams::default()
+        } else {
+            own_streams()?
+        },
+        preserve_fds: exec.preserve_fds,
+        cgroup: exec.cgroup.clone(),
+        ignore_paused: exec.ignore_paused,
+    };
+    let started = container.exec(&request, &never_cancelled()?)?;
+    write_pid_file(exec.pid_file.as_deref(), started.process.pid())?;
+    // The container holds what it was given; the other ends must see its end, not ours.
+    drop(request);
+    let console = match (started.console, &exec.console_socket) {
+        (Some(master), Some(socket)) => {
+            terminal::send_master(socket, &master)?;
+            None
+        }
+        (console, _) => console,
+    };
+    let Some(incoming) = incoming else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    if let Some(master) = console {
+        terminal::relay(master, &started.process, &incoming)?;
+    }
+    foreground(&containers, &started.process, &incoming)
+}
+
+fn foreground(
+    containers: &Containers,
+    process: &rsrun_core::ProcessHandle,
+    incoming: &Incoming,
+) -> Result<ExitCode> {
+    Ok(exit_code(wait_for(containers, process, incoming)?.code))
+}
+
+/// The process document: the file's, or the container's own with what the options change.
+fn document(exec: &Exec, record: &rsrun_core::store::record::Record) -> Result<String> {
+    if let Some(path) = &exec.process {
+        return std::fs::read_to_string(path)
+            .map_err(|e| Error::invalid(format!("--process {}: {e}", path.display())));
+    }
+    if exec.command.is_empty() {
+        return Err(Error::invalid("exec: a command is needed (or --process)"));
+    }
+    let mut process = record.process.clone();
+    let fields = process
+        .as_object_mut()
+        .ok_or_else(|| Error::invalid("the record has no process"))?;
+    fields.insert("args".into(), json!(exec.command));
+    fields.insert("terminal".into(), json!(exec.tty));
+    if let Some(cwd) = &exec.cwd {
+        fields.insert("cwd".into(), json!(cwd));
+    }
+    if let Some(label) = &exec.process_label {
+        fields.insert("selinuxLabel".into(), json!(label));
+    }
+    if let Some(profile) = &exec.apparmor {
+        fields.insert("apparmorProfile".into(), json!(profile));
+    }
+    if exec.no_new_privs {
+        fields.insert("noNewPrivileges".into(), json!(true));
+    }
+    extend(fields, "env", exec.env.iter().map(|entry| json!(entry)));
+    if let Some(user) = &exec.user {
+        let (uid, gid) = parse_user(user)?;
+        let user = fields.entry("user").or_insert_with(|| json!({}));
+        user["uid"] = json!(uid);
+        if let Some(gid) = gid {
+            user["gid"] = json!(gid);
+        }
+    }
+    if !exec.additional_gids.is_empty() {
+        let user = fields.entry("user").or_insert_with(|| json!({}));
+        if let Some(user) = user.as_object_mut() {
+            extend(
+                user,
+                "additionalGids",
+                exec.additional_gids.iter().map(|gid| json!(gid)),
+            );
+        }
+    }
+    for capability in &exec.cap {
+        let sets = fields.entry("capabilities").or_insert_with(|| json!({}));
+        if let Some(sets) = sets.as_object_mut() {
+            for set in ["bounding", "effective", "permitted"] {
+                extend(sets, set, std::iter::once(json!(capability)));
+            }
+        }
+    }
+    Ok(process.to_string())
+}
+
+fn extend(
+    fields: &mut serde_json::Map<String, Value>,
+    key: &str,
+    more: impl Iterator<Item = Value>,
+) {
+    let list = fields.entry(key).or_insert_with(|| json!([]));
+    if !list.is_array() {
+        *list = json!([]);
+    }
+    if let Some(list) = list.as_array_mut() {
+        list.extend(more);
+    }
+}
+
+/// `uid[:gid]`, digits only: a name is never looked up on the host.
+fn parse_user(text: &str) -> Result<(u32, Option<u32>)> {
+    let number = |part: &str| {
+        let digits = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+        part.parse::<u32>().ok().filter(|_| digits).ok_or_else(|| {
+            Error::invalid(format!("--user {text:?}: uid[:gid] in digits is needed"))
+        })
+    };
+    match text.split_once(':') {
+        Some((uid, gid)) => Ok((number(uid)?, Some(number(gid)?))),
+        None => Ok((number(text)?, None)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_user;
+
+    #[test]
+    fn a_user_is_digits_and_nothing_else() {
+        assert_eq!(parse_user("1").unwrap(), (1, None));
+        assert_eq!(parse_user("1:2").unwrap(), (1, Some(2)));
+        for bad in [
+            "",
+            "1:",
+            ":1",
+            "-1",
+            "+1",
+            " 1",
+            "0x1",
+            "4294967296",
+            "root",
+            "1:x",
+        ] {
+            assert!(parse_user(bad).is_err(), "{bad:?}");
+        }
+    }
+}

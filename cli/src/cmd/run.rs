@@ -1,0 +1,119 @@
+//! `run`: create and start; in the foreground also wait and delete.
+
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rsrun_core::{
+    Cancel, Container, Containers, Context, Created, Error, ErrorKind, ProcessHandle, Result,
+};
+
+use super::{containers, create, exit_code, never_cancelled, print, request, write_pid_file};
+use crate::args::{Global, Run};
+use crate::signals::Incoming;
+use crate::terminal;
+
+/// `run`
+pub fn run(global: &Global, run: &Run) -> Result<ExitCode> {
+    let containers = containers(global)?;
+    let request = request(global, &run.create)?;
+    if run.explain {
+        print(&containers.explain(&request)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let cancel = never_cancelled()?;
+    if run.detach {
+        let created = containers.create(request, &cancel)?;
+        return undone_on_failure(&containers, &created.container, &cancel, || {
+            create::hand_over(&run.create, &created)?;
+            created.container.start(&cancel)?;
+            Ok(ExitCode::SUCCESS)
+        });
+    }
+    if !run.no_subreaper {
+        nix::sys::prctl::set_child_subreaper(true).with(|| "prctl(PR_SET_CHILD_SUBREAPER)")?;
+    }
+    let incoming = Incoming::collect()?;
+    let mut created = containers.create(request, &cancel)?;
+    let console = created.console.take();
+    let container = &created.container;
+    undone_on_failure(&containers, container, &cancel, || {
+        match (&console, &run.create.console_socket) {
+            (Some(master), Some(socket)) => terminal::send_master(socket, master)?,
+            (None, Some(_)) => {
+                return Err(Error::invalid(
+                    "--console-socket was given, but process.terminal is false",
+                ));
+            }
+            _ => {}
+        }
+        write_pid_file(run.create.pid_file.as_deref(), container.pid())?;
+        container.start(&cancel)?;
+        Ok(ExitCode::SUCCESS)
+    })?;
+    let console = console.filter(|_| run.create.console_socket.is_none());
+    let code = wait(&containers, &created, console, &incoming)?;
+    if !run.keep {
+        containers.delete(&created.container, true, &cancel)?;
+    }
+    Ok(code)
+}
+
+fn undone_on_failure<T>(
+    containers: &Containers,
+    container: &Container,
+    cancel: &Cancel,
+    act: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    let done = act();
+    if done.is_err() {
+        containers.delete(container, true, cancel)?;
+    }
+    done
+}
+
+fn wait(
+    containers: &Containers,
+    created: &Created,
+    console: Option<std::os::fd::OwnedFd>,
+    incoming: &Incoming,
+) -> Result<ExitCode> {
+    let init = created
+        .container
+        .init()
+        .ok_or_else(|| Error::new(ErrorKind::Internal, "the init is missing"))?;
+    if let Some(master) = console {
+        terminal::relay(master, init, incoming)?;
+    }
+    let exit = wait_for(containers, init, incoming)?;
+    created.container.record_exit(&exit)?;
+    Ok(exit_code(exit.code))
+}
+
+/// Waits for a child's end, forwards signals meanwhile, reaps orphans on the way.
+pub fn wait_for(
+    containers: &Containers,
+    process: &ProcessHandle,
+    incoming: &Incoming,
+) -> Result<rsrun_core::Exit> {
+    let children = containers.children();
+    loop {
+        if let Some(exit) = children.collect(process.pid()) {
+            return Ok(exit);
+        }
+        let mut fds = [
+            PollFd::new(process.as_fd(), PollFlags::POLLIN),
+            PollFd::new(incoming.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(errno) => return Err(Error::os(errno, "poll()")),
+        }
+        terminal::forward(incoming, process, None)?;
+        for exit in children.reap() {
+            if exit.pid == process.pid() {
+                return Ok(exit);
+            }
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Signals by name or number, and their way to a container in the foreground.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rsrun_core::{Context, Error, Result};
+
+/// A signal as users write it: `TERM`, `SIGTERM`, `15`, `RTMIN+3`.
+pub fn parse(text: &str) -> Result<i32> {
+    let unknown = || Error::invalid(format!("unknown signal {text:?}"));
+    if let Ok(number) = text.parse::<i32>() {
+        return if (0..=64).contains(&number) {
+            Ok(number)
+        } else {
+            Err(unknown())
+        };
+    }
+    let name = text.to_ascii_uppercase();
+    let name = name.strip_prefix("SIG").unwrap_or(&name);
+    let realtime = |base: i32, rest: &str| match rest {
+        "" => Ok(base),
+        _ => rest
+            .parse::<i32>()
+            .map(|offset| base + offset)
+            .map_err(|_| unknown()),
+    };
+    if let Some(rest) = name.strip_prefix("RTMIN") {
+        return realtime(34, rest);
+    }
+    if let Some(rest) = name.strip_prefix("RTMAX") {
+        return realtime(64, rest);
+    }
+    format!("SIG{name}")
+        .parse::<Signal>()
+        .map(|signal| signal as i32)
+        .map_err(|_| unknown())
+}
+
+/// All signals of this process as a descriptor, so that they can be forwarded.
+pub struct Incoming(SignalFd);
+
+impl Incoming {
+    /// Blocks and collects them. Those that tell of faults in this process stay as they are.
+    pub fn collect() -> Result<Self> {
+        let mut set = SigSet::all();
+        for own in [
+            Signal::SIGSEGV,
+            Signal::SIGBUS,
+            Signal::SIGFPE,
+            Signal::SIGILL,
+            Signal::SIGTRAP,
+            Signal::SIGABRT,
+        ] {
+            set.remove(own);
+        }
+        sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None).with(|| "sigprocmask()")?;
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        Ok(Self(
+            SignalFd::with_flags(&set, flags).with(|| "signalfd()")?,
+        ))
+    }
+
+    /// The next that has come.
+    pub fn next(&self) -> Result<Option<i32>> {
+        match self.0.read_signal() {
+            Ok(Some(signal)) => Ok(i32::try_from(signal.ssi_signo).ok()),
+            Ok(None) | Err(Errno::EAGAIN) => Ok(None),
+            Err(errno) => Err(Error::os(errno, "read(signalfd)")),
+        }
+    }
+}
+
+impl AsFd for Incoming {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+
+    #[test]
+    fn signals_have_names_and_numbers() {
+        for (text, number) in [
+            ("TERM", 15),
+            ("SIGKILL", 9),
+            ("usr1", 10),
+            ("0", 0),
+            ("64", 64),
+            ("RTMIN+3", 37),
+        ] {
+            assert_eq!(parse(text).unwrap(), number, "{text}");
+        }
+        for bad in ["", "-1", "65", "NOPE", "SIG", "9x"] {
+            assert!(parse(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The terminal of a container: handed to a socket, or relayed to the user's own.
+
+use std::io::{IoSlice, IsTerminal};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg, socket,
+};
+use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use rsrun_core::{Context, Error, ProcessHandle, Result};
+
+use crate::signals::Incoming;
+
+nix::ioctl_read_bad!(get_size, libc::TIOCGWINSZ, libc::winsize);
+nix::ioctl_write_ptr_bad!(set_size, libc::TIOCSWINSZ, libc::winsize);
+
+/// Sends the master to who listens on `socket`, as runc does: its name with SCM_RIGHTS.
+pub fn send_master(path: &Path, master: &OwnedFd) -> Result<()> {
+    let doing = || format!("--console-socket {}", path.display());
+    let to = socket(
+        AddressFamily::Unix,
+        SockType::Stream,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )
+    .with(doing)?;
+    connect(to.as_raw_fd(), &UnixAddr::new(path).with(doing)?).with(doing)?;
+    let fds = [master.as_raw_fd()];
+    let text = [IoSlice::new(b"/dev/ptmx")];
+    sendmsg::<()>(
+        to.as_raw_fd(),
+        &text,
+        &[ControlMessage::ScmRights(&fds)],
+        MsgFlags::MSG_NOSIGNAL,
+        None,
+    )
+    .map(drop)
+    .with(doing)
+}
+
+/// Relays between the user's terminal (or pipes) and the master until `process` has ended and all of
+/// its output has come; forwards signals meanwhile.
+pub fn relay(master: OwnedFd, process: &ProcessHandle, incoming: &Incoming) -> Result<()> {
+    let raw = RawMode::enter()?;
+    copy_size(&master);
+    let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
+    let mut reading = true;
+    loop {
+        let input = if reading {
+            PollFlags::POLLIN
+        } else {
+            PollFlags::empty()
+        };
+        let mut fds = [
+            PollFd::new(master.as_fd(), PollFlags::POLLIN),
+            PollFd::new(incoming.as_fd(), PollFlags::POLLIN),
+            PollFd::new(stdin.as_fd(), input),
+        ];
+        match poll(&mut fds[..if reading { 3 } else { 2 }], PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(Error::os(errno, "poll()")),
+        }
+        let [from_master, from_signals, from_stdin] = fds.map(|fd| fd.any().unwrap_or(false));
+        if from_signals {
+            forward(incoming, process, Some(&master))?;
+        }
+        // EIO: every slave is closed, and all that was written has been read.
+        if from_master && !copy(&master, &stdout)? {
+            drop(raw);
+            return Ok(());
+        }
+        if reading && from_stdin {
+            reading = copy(&stdin, &master)?;
+        }
+    }
+}
+
+/// Forwards what has come; SIGCHLD is no message for the container, a new size is one for its terminal.
+pub fn forward(
+    incoming: &Incoming,
+    process: &ProcessHandle,
+    master: Option<&OwnedFd>,
+) -> Result<()> {
+    while let Some(signal) = incoming.next()? {
+        match (signal, master) {
+            (libc::SIGCHLD, _) => {}
+            (libc::SIGWINCH, Some(master)) => copy_size(master),
+            // NotFound: it has ended; what comes next says so.
+            (signal, _) => drop(process.kill(signal)),
+        }
+    }
+    Ok(())
+}
+
+fn copy(from: &impl AsFd, to: &impl AsFd) -> Result<bool> {
+    let mut buffer = [0u8; 16 << 10];
+    let length = match nix::unistd::read(from, &mut buffer) {
+        Ok(0) | Err(Errno::EIO) => return Ok(false),
+        Ok(length) => length,
+        Err(Errno::EAGAIN | Errno::EINTR) => return Ok(true),
+        Err(errno) => return Err(Error::os(errno, "read(terminal)")),
+    };
+    let mut rest = buffer.get(..length).unwrap_or_default();
+    while !rest.is_empty() {
+        match nix::unistd::write(to, rest) {
+            Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+            Err(Errno::EINTR | Errno::EAGAIN) => {}
+            Err(Errno::EIO | Errno::EPIPE) => return Ok(false),
+            Err(errno) => return Err(Error::os(errno, "write(terminal)")),
+        }
+    }
+    Ok(true)
+}
+
+#[allow(unsafe_code, reason = "window size ioctls have no safe form in nix")]
+fn copy_size(master: &OwnedFd) {
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        return;
+    }
+    let mut size = libc::winsize {
+        ws_row: 0,
+        ws_col: 0,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    // SAFETY: `size` is a valid winsize that outlives both calls, and both descriptors are open.
+    unsafe {
+        if get_size(stdin.as_raw_fd(), &raw mut size).is_ok() {
+            // A master whose slaves are all closed may refuse; there is nobody to tell the size then.
+            let _ = set_size(master.as_raw_fd(), &raw const size);
+        }
+    }
+}
+
+/// The user's terminal in raw mode until dropped.
+struct RawMode(Option<Termios>);
+
+impl RawMode {
+    fn enter() -> Result<Self> {
+        let stdin = std::io::stdin();
+        if !stdin.is_terminal() {
+            return Ok(Self(None));
+        }
+        let before = tcgetattr(&stdin).with(|| "tcgetattr(stdin)")?;
+        let mut raw = before.clone();
+        cfmakeraw(&mut raw);
+        tcsetattr(&stdin, SetArg::TCSANOW, &raw).with(|| "tcsetattr(stdin)")?;
+        Ok(Self(Some(before)))
+    }
+}
+
+impl Drop for RawMode {
+    fn drop(&mut self) {
+        if let Some(before) = &self.0 {
+            // The terminal may be gone; then there is nothing to restore.
+            let _ = tcsetattr(std::io::stdin(), SetArg::TCSADRAIN, before);
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! Create: from a bundle to an init that stands at the gate, and back to nothing when it fails.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use oci_spec::runtime::Spec;
+use rsrun_init::step::Step;
+
+use super::hooks::Runner;
+use super::{Container, Containers, CreateRequest, Created, KILL_PATIENCE, Status};
+use super::{hooks, lookups};
+use crate::bundle::Bundle;
+use crate::cgroup::{self, Cgroup, Driver};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::host::Host;
+use crate::launch::open::Given;
+use crate::launch::{Attendant, Launched, Setting, launch};
+use crate::plan::{self, ContainerPlan, CreateFacts, IdMaps, IdRange};
+use crate::process::{Cancel, Children, ProcessHandle};
+use crate::store::Entry;
+use crate::store::record::{CgroupFacts, FORMAT, InitFacts, Record};
+use crate::sys::procfs::{self, Stat};
+
+/// A create that takes longer is given up, unless hooks say that they need more.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+impl Containers {
+    /// Creates a container: its init stands before execve, behind the gate. Blocks the calling
+    /// thread (hooks may take seconds); on failure nothing is left behind.
+    pub fn create(&self, request: CreateRequest, cancel: &Cancel) -> Result<Created> {
+        let id = request.id.clone();
+        self.create_named(request, cancel)
+            .with(|| format!("create container {id}"))
+    }
+
+    fn create_named(&self, request: CreateRequest, cancel: &Cancel) -> Result<Created> {
+        let host = self.host()?;
+        let bundle = Bundle::open(&request.bundle)?;
+        let loaded = bundle.load()?;
+        let spec = loaded.document;
+        let plan = self.plan_for(&request, &spec, &host)?;
+        for warning in loaded.warnings.iter().chain(&plan.warnings) {
+            log::debug!("container {}: {warning}", request.id);
+        }
+        let record = intent(&request, &spec, &plan)?;
+        let entry = self.store.reserve(&request.id)?;
+        let id = request.id.clone();
+        let mut creation = Creation {
+            request: &request,
+            plan: &plan,
+            entry: &entry,
+            record,
+            cgroups_path: cgroups_path(&spec),
+            cgroup: None,
+            limits: cgroup::Changes::default(),
+            host: &host,
+            children: &self.children,
+            cancel,
+        };
+        match creation.run() {
+            Ok(launched) => {
+                let Creation { record, cgroup, .. } = creation;
+                let init = Some(launched.process);
+                let children = Arc::clone(&self.children);
+                let container = Container {
+                    id,
+                    entry,
+                    record,
+                    init,
+                    cgroup,
+                    children,
+                    host,
+                };
+                Ok(Created {
+                    container,
+                    console: launched.console,
+                    launching: launched.launching,
+                })
+            }
+            Err(error) => {
+                let undone = creation.undo().and_then(|()| self.store.remove(&id));
+                Err(match undone {
+                    Ok(()) => error,
+                    Err(left) => {
+                        error.during(format!("(and its remains could not be removed: {left})"))
+                    }
+                })
+            }
+        }
+    }
+
+    /// The plan for a bundle, and nothing done: `rsrun run --explain`.
+    pub fn explain(&self, request: &CreateRequest) -> Result<String> {
+        let host = self.host()?;
+        let spec = Bundle::open(&request.bundle)?.load()?.document;
+        Ok(plan::explain(&self.plan_for(request, &spec, &host)?.init))
+    }
+
+    fn plan_for(&self, request: &CreateRequest, spec: &Spec, host: &Host) -> Result<ContainerPlan> {
+        let facts = CreateFacts {
+            id: request.id.as_str().to_owned(),
+            bundle: request.bundle.clone(),
+            terminal: request.terminal,
+            no_pivot: request.no_pivot,
+            no_new_keyring: request.no_new_keyring,
+            preserve_fds: request.preserve_fds,
+            systemd_cgroup: request.systemd_cgroup,
+            ..CreateFacts::default()
+        };
+        let rootfs = rootfs_of(request, spec)?;
+        plan::create(spec, &lookups::look_up(facts, spec, &rootfs)?, host)
+    }
+}
+
+fn intent(request: &CreateRequest, spec: &Spec, plan: &ContainerPlan) -> Result<Record> {
+    let annotations = spec.annotations().clone().unwrap_or_default();
+    Ok(Record {
+        format: FORMAT,
+        oci_version: spec.version().clone(),
+        id: request.id.as_str().to_owned(),
+        bundle: request.bundle.clone(),
+        rootfs: rootfs_of(request, spec)?,
+        annotations: annotations.into_iter().collect(),
+        created: SystemTime::now(),
+        boot_id: procfs::boot_id().with(|| "read(/proc/sys/kernel/random/boot_id)")?,
+        cgroup: None,
+        init: None,
+        group: request.group.clone(),
+        rootfs_mounts: request.rootfs_mounts.clone(),
+        hooks: plan.hooks.clone(),
+        exec: plan.exec.clone(),
+        has_private_pid_namespace: plan.has_private_pid_namespace,
+        steps_after_gate: steps_after_gate(plan),
+        program: plan.program.name.clone(),
+        process: serde_json::to_value(spec.process())
+            .map_err(|e| Error::new(ErrorKind::Internal, e.to_string()))?,
+        owner: nix::unistd::getuid().as_raw(),
+    })
+}
+
+fn cgroups_path(spec: &Spec) -> Option<String> {
+    let path = spec.linux().as_ref()?.cgroups_path().as_ref()?;
+    Some(path.to_string_lossy().into_owned())
+}
+
+/// The host ids of the container's root: whom its fifo belongs to.
+fn root_owner(maps: &IdMaps) -> (u32, u32) {
+    let root = |ranges: &[IdRange]| {
+        ranges
+            .iter()
+            .find(|range| range.inside == 0)
+            .map_or(0, |range| range.outside)
+    };
+    (root(&maps.uid), root(&maps.gid))
+}
+
+/// What the hooks of create may take, by their own time-outs.
+fn time_of_hooks(plan: &ContainerPlan) -> Duration {
+    let hooks = &plan.hooks;
+    let all = hooks
+        .prestart
+        .iter()
+        .chain(&hooks.create_runtime)
+        .chain(&hooks.create_container);
+    all.map(|hook| {
+        let seconds = hook
+            .timeout()
+            .and_then(|seconds| u64::try_from(seconds).ok());
+        seconds.map_or(hooks::PATIENCE, Duration::from_secs)
+    })
+    .sum()
+}
+
+/// `root.path`, relative to the bundle.
+fn rootfs_of(request: &CreateRequest, spec: &Spec) -> Result<PathBuf> {
+    let root = spec
+        .root()
+        .as_ref()
+        .ok_or_else(|| Error::spec("/root", "there is no root filesystem"))?;
+    Ok(request.bundle.join(root.path()))
+}
+
+fn steps_after_gate(plan: &ContainerPlan) -> std::collections::BTreeMap<u32, String> {
+    let steps = plan.init.steps.iter().zip(0u32..);
+    steps
+        .skip_while(|(step, _)| !matches!(step, Step::Gate { .. }))
+        .map(|(step, index)| (index, plan::step_words(step)))
+        .collect()
+}
+
+/// A creation under way: what has been made so far can be undone.
+struct Creation<'a> {
+    request: &'a CreateRequest,
+    plan: &'a ContainerPlan,
+    entry: &'a Entry,
+    record: Record,
+    cgroups_path: Option<String>,
+    cgroup: Option<Cgroup>,
+    limits: cgroup::Changes,
+    host: &'a Host,
+    children: &'a Arc<Children>,
+    cancel: &'a Cancel,
+}
+
+impl Creation<'_> {
+    fn run(&mut self) -> Result<Launched> {
+        let _lock = self.entry.lock()?;
+        let mount = cgroup::Mount::find()?;
+        let driver = if self.request.systemd_cgroup {
+            Driver::Systemd
+        } else {
+            Driver::Cgroupfs
+        };
+        let own = mount.own_cgroup()?;
+        let path = cgroup::resolve(
+            driver,
+            self.cgroups_path.as_deref(),
+            self.request.id.as_str(),
+            own.as_deref(),
+        )?;
+        // The intent goes to disk first: whatever kills us from here on, delete finds the cgroup.
+        self.record.cgroup = Some(CgroupFacts {
+            path: path.clone(),
+            inode: None,
+        });
+        self.entry.write_record(&self.record)?;
+        let cgroup = Cgroup::create(&mount, &path)?;
+        self.record.cgroup = Some(CgroupFacts {
+            path,
+            inode: Some(cgroup.inode()),
+        });
+        self.entry.link_cgroup(cgroup.path(), cgroup.inode())?;
+        if let Some(resources) = &self.plan.cgroup.resources {
+            self.limits = cgroup::writes(resources, cgroup.controllers())?;
+        }
+        self.cgroup = Some(cgroup);
+        let (uid, gid) = root_owner(&self.plan.exec.maps);
+        let fifo = self.entry.make_fifo(uid, gid)?;
+        self.launch(&fifo)
+    }
+
+    fn launch(&mut self, fifo: &OwnedFd) -> Result<Launched> {
+        let Some(cgroup) = &self.cgroup else {
+            return Err(Error::invalid("the cgroup is missing"));
+        };
+        let streams = &self.request.streams;
+        let given = Given {
+            streams: [&streams.stdin, &streams.stdout, &streams.stderr]
+                .map(|fd| fd.as_ref().map(AsFd::as_fd)),
+            init: None,
+            gate: Some(fifo.as_fd()),
+        };
+        let setting = Setting {
+            children: self.children,
+            cancel: self.cancel,
+            deadline: Instant::now() + PATIENCE + time_of_hooks(self.plan),
+            cgroup: Some(cgroup.dir()),
+        };
+        let mut attendant = Steward {
+            plan: self.plan,
+            cgroup,
+            limits: &self.limits,
+            host: self.host,
+            entry: self.entry,
+            record: &mut self.record,
+            children: self.children,
+            cancel: self.cancel,
+        };
+        launch(
+            &self.plan.init,
+            &self.plan.program,
+            &given,
+            setting,
+            &mut attendant,
+        )
+    }
+
+    /// The process is gone already (launch saw to that); what it started may not be.
+    fn undo(&mut self) -> Result<()> {
+        let Some(cgroup) = self.cgroup.take() else {
+            return Ok(());
+        };
+        cgroup.kill(KILL_PATIENCE)?;
+        cgroup.remove(KILL_PATIENCE)
+    }
+}
+
+/// Does the parent's part at each turn of the conversation.
+struct Steward<'a> {
+    plan: &'a ContainerPlan,
+    cgroup: &'a Cgroup,
+    limits: &'a cgroup::Changes,
+    host: &'a Host,
+    entry: &'a Entry,
+    record: &'a mut Record,
+    children: &'a Arc<Children>,
+    cancel: &'a Cancel,
+}
+
+impl Steward<'_> {
+    fn runner<'s>(&'s self, init: &'s ProcessHandle) -> Runner<'s> {
+        let (children, cancel, cgroup) = (self.children, self.cancel, Some(self.cgroup));
+        let host = self.host;
+        Runner {
+            children,
+            cancel,
+            record: self.record,
+            init: Some(init),
+            cgroup,
+            host,
+        }
+    }
+}
+
+impl Attendant for Steward<'_> {
+    /// Beside the child's mounts; it charges nothing of its set-up to limits that are not there yet.
+    fn adopted(&mut self, _init: &ProcessHandle) -> Result<()> {
+        self.cgroup.apply(self.limits)
+    }
+
+    fn hooks_due(&mut self, init: &ProcessHandle) -> Result<()> {
+        let hooks = &self.plan.hooks;
+        let runner = self.runner(init);
+        runner.run_all(
+            "prestart",
+            &hooks.prestart,
+            &runner.on_host(),
+            Status::Creating,
+        )?;
+        runner.run_all(
+            "createRuntime",
+            &hooks.create_runtime,
+            &runner.on_host(),
+            Status::Creating,
+        )?;
+        runner.run_all(
+            "createContainer",
+            &hooks.create_container,
+            &runner.before_pivot(),
+            Status::Creating,
+        )
+    }
+
+    /// The device program comes last: it would deny the nodes that the child has just made.
+    fn ready(&mut self, init: &ProcessHandle) -> Result<()> {
+        self.cgroup.set_devices(&cgroup::devices::Program::compile(
+            &self.plan.cgroup.devices,
+        )?)?;
+        let stat = Stat::of(init.pid()).with(|| format!("read(/proc/{}/stat)", init.pid()))?;
+        self.record.init = Some(InitFacts {
+            pid: init.pid(),
+            start_time: stat.start_time,
+        });
+        self.entry.write_record(self.record)
+    }
+
+    fn listener(&mut self, init: &ProcessHandle, listener: OwnedFd) -> Result<()> {
+        super::listener::hand_over(
+            self.plan.exec.seccomp.as_ref(),
+            self.record,
+            init,
+            Status::Creating,
+            &listener,
+        )
+    }
+}

@@ -1,0 +1,106 @@
+//! Delete: processes, cgroup, mounts, hooks of the end, record. Also of what a crash has left.
+
+use super::hooks::Runner;
+use super::{Container, Containers, Deleted, KILL_PATIENCE, Status};
+use crate::error::{Context, ErrorKind, Result};
+use crate::id::ContainerId;
+use crate::process::Cancel;
+
+impl Container {
+    /// Removes its cgroup and whatever lives there, and runs the poststop hooks. `WrongStatus` while it
+    /// runs and `force` is false. The record is removed last ([`Containers::forget`]): until then
+    /// a second try finds everything.
+    fn dismantle(&self, force: bool, cancel: &Cancel) -> Result<Deleted> {
+        match self.status()? {
+            Status::Running | Status::Paused if !force => {
+                return Err(self.wrong_status(self.status()?, "stopped or created"));
+            }
+            Status::Creating if !force => {
+                return Err(self.wrong_status(Status::Creating, "stopped or created"));
+            }
+            _ => {}
+        }
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.kill(KILL_PATIENCE)?;
+        }
+        if let Some(init) = &self.init {
+            // NotFound: the end of its cgroup was its end too.
+            let _ = init.kill(libc::SIGKILL);
+            init.wait_ended(
+                Some(std::time::Instant::now() + KILL_PATIENCE),
+                &Cancel::new()?,
+            )?;
+        }
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.remove(KILL_PATIENCE)?;
+        }
+        self.poststop(cancel);
+        Ok(Deleted {
+            pid: self.pid(),
+            exit: self.entry.exit(),
+        })
+    }
+
+    /// A failing poststop hook does not keep a container from being deleted (the specification says
+    /// to log it and go on; an edge may look at the debug log).
+    fn poststop(&self, cancel: &Cancel) {
+        if self.record.init.is_none() {
+            return;
+        }
+        let runner = Runner {
+            children: &self.children,
+            cancel,
+            record: &self.record,
+            init: None,
+            cgroup: None,
+            host: &self.host,
+        };
+        for hook in &self.record.hooks.poststop {
+            let one = std::slice::from_ref(hook);
+            if let Err(e) = runner.run_all("poststop", one, &runner.on_host(), Status::Stopped) {
+                log::debug!("container {}: {e}", self.id);
+            }
+        }
+    }
+}
+
+impl Containers {
+    /// Removes a container. `WrongStatus` while it runs and `force` is false.
+    pub fn delete(&self, container: &Container, force: bool, cancel: &Cancel) -> Result<Deleted> {
+        let doing = || format!("delete container {}", container.id);
+        let lock = container.entry.lock().with(doing)?;
+        let deleted = container.dismantle(force, cancel).with(doing)?;
+        self.store.remove(&container.id).with(doing)?;
+        drop(lock);
+        Ok(deleted)
+    }
+
+    /// Removes whatever is left of `id`, however damaged: processes, cgroup, record. Succeeds when
+    /// nothing is there.
+    pub fn force_delete(&self, id: &ContainerId, cancel: &Cancel) -> Result<Deleted> {
+        let nothing = Deleted { pid: 0, exit: None };
+        match self.get(id) {
+            Ok(container) => self.delete(&container, true, cancel),
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound { .. }) => Ok(nothing),
+            Err(e) if matches!(e.kind(), ErrorKind::Corrupt { .. }) => {
+                let entry = self.store.entry(id)?;
+                let exit = entry.exit();
+                if let Some(cgroup) = entry
+                    .cgroup_link()
+                    .and_then(|(path, inode)| super::open_cgroup(&path, inode).ok()?)
+                {
+                    cgroup.kill(KILL_PATIENCE)?;
+                    cgroup.remove(KILL_PATIENCE)?;
+                }
+                self.store
+                    .remove(id)
+                    .with(|| format!("delete container {id}"))?;
+                Ok(Deleted {
+                    pid: exit.map_or(0, |exit| exit.pid),
+                    exit,
+                })
+            }
+            Err(e) => Err(e),
+        }
+    }
+}

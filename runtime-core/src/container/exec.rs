@@ -1,0 +1,138 @@
+//! Exec: one more process in a container's namespaces and cgroup.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+
+use super::{Container, ExecRequest, Started, Status};
+use crate::cgroup::Cgroup;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::launch::open::Given;
+use crate::launch::{Attendant, Launched, Setting, launch};
+use crate::plan::{self, ExecAsk, ProcessPlan};
+use crate::process::{Cancel, ProcessHandle};
+use crate::sys::procfs;
+
+/// From clone to execve.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+impl Container {
+    /// Adds a process; returns when it has executed its program.
+    pub fn exec(&self, request: &ExecRequest, cancel: &Cancel) -> Result<Started> {
+        self.exec_planned(request, cancel)
+            .with(|| format!("exec in container {}", self.id))
+    }
+
+    fn exec_planned(&self, request: &ExecRequest, cancel: &Cancel) -> Result<Started> {
+        match self.status()? {
+            Status::Created | Status::Running => {}
+            Status::Paused if request.ignore_paused => {}
+            found => return Err(self.wrong_status(found, "created or running")),
+        }
+        let init = self.running_init()?;
+        let root = procfs::open_link(&format!("{}/root", init.pid()))
+            .with(|| format!("open(/proc/{}/root)", init.pid()))?;
+        let ask = ExecAsk {
+            terminal: request.terminal,
+            preserve_fds: request.preserve_fds,
+            home: crate::passwd::home_below(root.as_fd(), request.process.user().uid())?,
+        };
+        let planned = plan::exec(&request.process, &self.record.exec, &ask, &self.host)?;
+        for warning in &planned.warnings {
+            log::debug!("container {}: {warning}", self.id);
+        }
+        let own = self.need_cgroup()?;
+        let launched = match &request.cgroup {
+            Some(path) => self.launch(
+                &planned,
+                request,
+                &own.open_sub(&path.to_string_lossy())?,
+                init,
+                cancel,
+            ),
+            None => match self.launch(&planned, request, own, init, cancel) {
+                // Controllers are enabled below the container's cgroup: processes live in its leaves only.
+                Err(e) if is_errno(&e, Errno::EBUSY) => {
+                    self.launch(&planned, request, &own.sub_of(init)?, init, cancel)
+                }
+                other => other,
+            },
+        };
+        let launched = launched.map_err(|e| self.unless_stopped(e, init))?;
+        Ok(Started {
+            process: launched.process,
+            console: launched.console,
+            launching: launched.launching,
+        })
+    }
+
+    fn launch(
+        &self,
+        planned: &ProcessPlan,
+        request: &ExecRequest,
+        cgroup: &Cgroup,
+        init: &ProcessHandle,
+        cancel: &Cancel,
+    ) -> Result<Launched> {
+        let streams = &request.streams;
+        let given = Given {
+            streams: [&streams.stdin, &streams.stdout, &streams.stderr]
+                .map(|fd| fd.as_ref().map(AsFd::as_fd)),
+            init: Some(init),
+            gate: None,
+        };
+        let deadline = Instant::now() + PATIENCE;
+        let setting = Setting {
+            children: &self.children,
+            cancel,
+            deadline,
+            cgroup: Some(cgroup.dir()),
+        };
+        launch(
+            &planned.plan,
+            &planned.program,
+            &given,
+            setting,
+            &mut Agent { container: self },
+        )
+    }
+
+    /// A launch into a container that is ending fails in many ways; they all mean that it is stopped.
+    fn unless_stopped(&self, error: Error, init: &ProcessHandle) -> Error {
+        let may_mean_it = matches!(
+            error.kind(),
+            ErrorKind::Exhausted
+                | ErrorKind::NotFound { .. }
+                | ErrorKind::Kernel { .. }
+                | ErrorKind::Internal
+        );
+        if may_mean_it && init.has_ended() {
+            return self
+                .wrong_status(Status::Stopped, "created or running")
+                .caused_by(error);
+        }
+        error
+    }
+}
+
+fn is_errno(error: &Error, errno: Errno) -> bool {
+    matches!(error.kind(), ErrorKind::Kernel { errno: found } if *found == errno as i32)
+}
+
+struct Agent<'a> {
+    container: &'a Container,
+}
+
+impl Attendant for Agent<'_> {
+    fn listener(&mut self, process: &ProcessHandle, listener: std::os::fd::OwnedFd) -> Result<()> {
+        let record = &self.container.record;
+        super::listener::hand_over(
+            record.exec.seccomp.as_ref(),
+            record,
+            process,
+            Status::Running,
+            &listener,
+        )
+    }
+}

@@ -1,0 +1,100 @@
+//! What a plan needs to know that is neither in the spec nor a fact of the host: looked up before,
+//! since planning does no I/O.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::stat::fstat;
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
+
+use crate::error::Result;
+use crate::plan::CreateFacts;
+use crate::{passwd, seccomp};
+
+/// Fills in the compiled seccomp profile, the user's home directory and which of the listed
+/// namespaces are our own.
+pub fn look_up(mut facts: CreateFacts, spec: &Spec, rootfs: &Path) -> Result<CreateFacts> {
+    if let Some(profile) = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.seccomp().as_ref())
+    {
+        facts.seccomp = Some(seccomp::compile(profile)?);
+    }
+    facts.home = home(spec, rootfs)?;
+    facts.own_namespaces = own_namespaces(spec);
+    Ok(facts)
+}
+
+/// Only asked for where the environment has none. A root filesystem that can't be opened is reported
+/// when it is mounted, with better words.
+fn home(spec: &Spec, rootfs: &Path) -> Result<Option<String>> {
+    let Some(process) = spec.process() else {
+        return Ok(None);
+    };
+    if process
+        .env()
+        .iter()
+        .flatten()
+        .any(|entry| entry.starts_with("HOME="))
+    {
+        return Ok(None);
+    }
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
+    let Ok(root) = openat2(AT_FDCWD, rootfs, how) else {
+        return Ok(None);
+    };
+    passwd::home_below(root.as_fd(), process.user().uid())
+}
+
+fn own_namespaces(spec: &Spec) -> u64 {
+    let listed = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.namespaces().as_ref());
+    let mut own = 0;
+    for namespace in listed.into_iter().flatten() {
+        let Some(path) = namespace.path() else {
+            continue;
+        };
+        let (flag, name) = kind(namespace.typ());
+        if same_file(path, &Path::new("/proc/self/ns").join(name)) {
+            own |= flag;
+        }
+    }
+    own
+}
+
+fn same_file(one: &Path, other: &Path) -> bool {
+    let identity = |path: &Path| {
+        let file: OwnedFd = openat2(
+            AT_FDCWD,
+            path,
+            OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC),
+        )
+        .ok()?;
+        let stat = fstat(&file).ok()?;
+        Some((stat.st_dev, stat.st_ino))
+    };
+    match (identity(one), identity(other)) {
+        (Some(one), Some(other)) => one == other,
+        _ => false,
+    }
+}
+
+fn kind(of: LinuxNamespaceType) -> (u64, &'static str) {
+    let flag = |flag: i32| u64::from(flag.unsigned_abs());
+    match of {
+        LinuxNamespaceType::Mount => (flag(libc::CLONE_NEWNS), "mnt"),
+        LinuxNamespaceType::Cgroup => (flag(libc::CLONE_NEWCGROUP), "cgroup"),
+        LinuxNamespaceType::Uts => (flag(libc::CLONE_NEWUTS), "uts"),
+        LinuxNamespaceType::Ipc => (flag(libc::CLONE_NEWIPC), "ipc"),
+        LinuxNamespaceType::User => (flag(libc::CLONE_NEWUSER), "user"),
+        LinuxNamespaceType::Pid => (flag(libc::CLONE_NEWPID), "pid"),
+        LinuxNamespaceType::Network => (flag(libc::CLONE_NEWNET), "net"),
+        LinuxNamespaceType::Time => (0x80, "time"),
+    }
+}

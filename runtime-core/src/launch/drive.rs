@@ -1,0 +1,432 @@
+//! Drives one launch: birth, conversation, and the verdict whether the program runs.
+
+use std::io::IoSliceMut;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::PollFlags;
+use nix::sys::socket::{
+    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, send, socketpair,
+};
+use rsrun_init::step::Wake;
+
+use super::conversation::{Conversation, Due};
+use super::open::{Given, Held, open_all};
+use super::{adopt, report};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::freeze::freeze;
+use crate::plan::{IdMaps, Plan, ProgramWords, step_words};
+use crate::process::{Cancel, Children, Exit, Launching, ProcessHandle};
+use crate::sys::arena::{Arena, SharedPage};
+use crate::sys::birth::{self, Birth};
+use crate::sys::pidfd::{pidfd_getfd, pidfd_open};
+use crate::sys::procfs::Stat;
+
+/// How often the page is looked at while a seccomp listener is due.
+const LISTENER_PERIOD: Duration = Duration::from_micros(50);
+
+/// Where a launch happens.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting<'a> {
+    /// Where its exit will be found.
+    pub children: &'a Arc<Children>,
+    /// Gives it up.
+    pub cancel: &'a Cancel,
+    /// The process is killed past this; the time of hooks counts too.
+    pub deadline: Instant,
+    /// The cgroup it is born in.
+    pub cgroup: Option<BorrowedFd<'a>>,
+}
+
+/// What the caller does at the turns of a conversation.
+pub trait Attendant {
+    /// Maps and limits are written; the process has not done anything visible yet.
+    fn adopted(&mut self, _process: &ProcessHandle) -> Result<()> {
+        Ok(())
+    }
+    /// Its namespaces and mounts stand, its root is not changed yet.
+    fn hooks_due(&mut self, _process: &ProcessHandle) -> Result<()> {
+        Ok(())
+    }
+    /// Nothing but the gate is left.
+    fn ready(&mut self, _process: &ProcessHandle) -> Result<()> {
+        Ok(())
+    }
+    /// Its seccomp profile has a listener.
+    fn listener(&mut self, _process: &ProcessHandle, _listener: OwnedFd) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// An attendant who does nothing.
+#[derive(Debug)]
+pub struct Nobody;
+impl Attendant for Nobody {}
+
+/// A process that stands at the gate, or runs its program.
+#[derive(Debug)]
+pub struct Launched {
+    /// The process.
+    pub process: ProcessHandle,
+    /// The master of its terminal.
+    pub console: Option<OwnedFd>,
+    /// Keeps an early exit until the process has been registered.
+    pub launching: Launching,
+}
+
+/// Launches `plan`. On failure the process is gone and reaped.
+pub fn launch(
+    plan: &Plan,
+    program: &ProgramWords,
+    given: &Given<'_>,
+    setting: Setting<'_>,
+    attendant: &mut dyn Attendant,
+) -> Result<Launched> {
+    let launching = setting.children.launching();
+    let held = open_all(plan, given, &|maps| userns_with(maps, setting))?;
+    let page = SharedPage::new().with(|| "mmap(MAP_SHARED)")?;
+    let (ours, theirs) = wake_pair()?;
+    let process = bear(plan, &held, &page, theirs, setting)?;
+    drop(held);
+    let mut drive = Drive {
+        plan,
+        program,
+        page: &page,
+        wake: ours,
+        setting,
+        first: process.pid(),
+        process,
+        console: None,
+    };
+    match drive.to_the_end(attendant) {
+        Ok(()) => Ok(Launched {
+            process: drive.process,
+            console: drive.console,
+            launching,
+        }),
+        Err(error) => {
+            drive.put_down();
+            Err(error)
+        }
+    }
+}
+
+/// The socket pair that wakes. The child's end is above the numbers that it places.
+fn wake_pair() -> Result<(OwnedFd, OwnedFd)> {
+    let (ours, theirs) = socketpair(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        None,
+        SockFlag::SOCK_CLOEXEC,
+    )
+    .with(|| "socketpair(AF_UNIX, SOCK_SEQPACKET)")?;
+    let theirs =
+        crate::sys::fds::duplicate_above(theirs.as_fd(), 16).with(|| "fcntl(F_DUPFD_CLOEXEC)")?;
+    Ok((ours, theirs))
+}
+
+fn bear(
+    plan: &Plan,
+    held: &[Held<'_>],
+    page: &SharedPage,
+    wake: OwnedFd,
+    setting: Setting<'_>,
+) -> Result<ProcessHandle> {
+    let arena = Arena::new().with(|| "mmap()")?;
+    let numbers: Vec<RawFd> = held.iter().map(Held::number).collect();
+    let frozen = freeze(&arena, plan, &numbers, page, wake.as_raw_fd())?;
+    let mut keep = numbers.clone();
+    keep.push(wake.as_raw_fd());
+    keep.extend(setting.cgroup.map(|fd| fd.as_raw_fd()));
+    keep.sort_unstable();
+    keep.dedup();
+    let joins = plan
+        .joins
+        .iter()
+        .filter_map(|join| Some((*numbers.get(join.fd.0)?, join.flags)))
+        .collect();
+    let birth = Birth {
+        keep,
+        joins,
+        root: plan.root.and_then(|root| numbers.get(root.0).copied()),
+        affinity: plan.thread_affinity.as_deref(),
+        keep_capabilities: plan.keep_capabilities,
+        flags: plan.clone_flags,
+        cgroup: setting.cgroup,
+        frozen,
+    };
+    let _birth = setting.children.birth();
+    let pid = birth::launch(birth).map_err(report::stillborn)?;
+    let pidfd = pidfd_open(pid).with(|| format!("pidfd_open({pid})"))?;
+    Ok(ProcessHandle::new(pid, pidfd))
+}
+
+struct Drive<'a> {
+    plan: &'a Plan,
+    program: &'a ProgramWords,
+    page: &'a SharedPage,
+    wake: OwnedFd,
+    setting: Setting<'a>,
+    /// Pid of the process first cloned; another one's after `Step::Reborn`.
+    first: i32,
+    process: ProcessHandle,
+    console: Option<OwnedFd>,
+}
+
+enum Heard {
+    Byte(u8, Option<OwnedFd>),
+    End,
+}
+
+impl Drive<'_> {
+    fn to_the_end(&mut self, attendant: &mut dyn Attendant) -> Result<()> {
+        let mut conversation = Conversation::of(&self.plan.steps);
+        let ends_with_ready = conversation.ends_with_ready();
+        loop {
+            match self.listen()? {
+                Heard::End => {
+                    return if ends_with_ready {
+                        Err(self.failure())
+                    } else {
+                        self.verdict()
+                    };
+                }
+                Heard::Byte(byte, fd) => {
+                    self.follow_rebirth()?;
+                    let Some(due) = conversation.take(byte) else {
+                        return Err(Error::new(
+                            ErrorKind::Internal,
+                            format!("wake {byte} came out of turn"),
+                        ));
+                    };
+                    self.attend(due, fd, attendant)?;
+                    if due.wake == Wake::Ready {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    fn listen(&self) -> Result<Heard> {
+        match self.setting.cancel.wait(
+            &[(self.wake.as_fd(), PollFlags::POLLIN)],
+            Some(self.setting.deadline),
+        ) {
+            Ok(_) => receive(&self.wake),
+            Err(e) if *e.kind() == ErrorKind::Timeout => Err(e.during(self.where_it_is())),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn where_it_is(&self) -> String {
+        let step = self.page.step.load(Ordering::Acquire) as usize;
+        let words = self
+            .plan
+            .steps
+            .get(step)
+            .map(step_words)
+            .unwrap_or_default();
+        format!("launch, at step {step} ({words})")
+    }
+
+    fn attend(
+        &mut self,
+        due: Due,
+        fd: Option<OwnedFd>,
+        attendant: &mut dyn Attendant,
+    ) -> Result<()> {
+        match due.wake {
+            Wake::Adopted => {
+                adopt::adopt(self.process.pid(), &self.plan.adoption)?;
+                attendant.adopted(&self.process)?;
+            }
+            Wake::HooksDue => attendant.hooks_due(&self.process)?,
+            Wake::Console => {
+                let lacking = || {
+                    Error::new(
+                        ErrorKind::Internal,
+                        "the terminal's master did not come with its wake",
+                    )
+                };
+                self.console = Some(fd.ok_or_else(lacking)?);
+            }
+            Wake::Listener => self.take_listener(attendant)?,
+            Wake::Ready => attendant.ready(&self.process)?,
+        }
+        if due.answered {
+            match send(
+                self.wake.as_raw_fd(),
+                &[due.wake as u8],
+                MsgFlags::MSG_NOSIGNAL,
+            ) {
+                // It died meanwhile: what comes next is the end, which says why.
+                Ok(_) | Err(Errno::EPIPE | Errno::ECONNRESET) => {}
+                Err(errno) => return Err(Error::os(errno, "send(wake)")),
+            }
+        }
+        Ok(())
+    }
+
+    /// After `Step::Reborn` the process is another one: a child of ours too (CLONE_PARENT).
+    fn follow_rebirth(&mut self) -> Result<()> {
+        let reborn = self.page.reborn.load(Ordering::Acquire);
+        if reborn == 0 || reborn == self.process.pid() {
+            return Ok(());
+        }
+        let _birth = self.setting.children.birth();
+        if self.setting.children.seen(reborn).is_some() {
+            return Err(report::ended_early(
+                self.plan,
+                self.page.step.load(Ordering::Acquire),
+                None,
+            ));
+        }
+        let pidfd = pidfd_open(reborn).with(|| format!("pidfd_open({reborn})"))?;
+        self.process = ProcessHandle::new(reborn, pidfd);
+        Ok(())
+    }
+
+    /// The wake came just before the filter is loaded; no call under the filter could tell of it.
+    fn take_listener(&mut self, attendant: &mut dyn Attendant) -> Result<()> {
+        let number = loop {
+            let number = self.page.listener.load(Ordering::Acquire);
+            if number >= 0 {
+                break number;
+            }
+            if self.page.failure().is_some()
+                || self.process.has_ended()
+                || Instant::now() > self.setting.deadline
+            {
+                return Err(self.failure());
+            }
+            std::thread::sleep(LISTENER_PERIOD);
+        };
+        let listener =
+            pidfd_getfd(self.process.as_fd(), number).with(|| format!("pidfd_getfd({number})"))?;
+        self.page.listener_taken.store(1, Ordering::Release);
+        attendant.listener(&self.process, listener)
+    }
+
+    /// The socket has ended in a launch that ends with execve: did it happen? "EOF" alone proves
+    /// nothing, a kill just before looks the same.
+    fn verdict(&self) -> Result<()> {
+        if self.page.failure().is_some() {
+            return Err(self.failure());
+        }
+        let pid = self.process.pid();
+        loop {
+            let birth = self.setting.children.birth();
+            if let Some(exit) = self.setting.children.seen(pid) {
+                return if exit.executed {
+                    Ok(())
+                } else {
+                    Err(self.failure())
+                };
+            }
+            let stat = Stat::of(pid);
+            drop(birth);
+            match stat {
+                Ok(stat) if stat.has_executed() => return Ok(()),
+                Ok(_) => return Err(self.failure()),
+                Err(errno) => return Err(Error::os(errno, format!("read(/proc/{pid}/stat)"))),
+            }
+        }
+    }
+
+    /// The words for a process that will not run its program; waits (bounded) for its end.
+    fn failure(&self) -> Error {
+        if let Some(failure) = self.page.failure() {
+            return report::failed_step(self.plan, self.program, failure);
+        }
+        let exit = self.end_of(self.process.pid());
+        match self.page.failure() {
+            Some(failure) => report::failed_step(self.plan, self.program, failure),
+            None => report::ended_early(self.plan, self.page.step.load(Ordering::Acquire), exit),
+        }
+    }
+
+    fn end_of(&self, pid: i32) -> Option<Exit> {
+        let patience = Instant::now() + Duration::from_secs(5);
+        let waited =
+            Cancel::new().and_then(|cancel| self.process.wait_ended(Some(patience), &cancel));
+        waited
+            .ok()
+            .and_then(|()| self.setting.children.collect(pid))
+    }
+
+    /// Nothing is left of a launch that failed.
+    fn put_down(&mut self) {
+        // A rebirth that nobody heard of yet; if it can't be followed it has ended already.
+        let _ = self.follow_rebirth();
+        // NotFound: it has ended by itself.
+        let _ = self.process.kill(libc::SIGKILL);
+        self.end_of(self.process.pid());
+        if self.first != self.process.pid() {
+            self.setting.children.collect(self.first);
+        }
+    }
+}
+
+fn receive(wake: &OwnedFd) -> Result<Heard> {
+    let mut byte = [0u8; 1];
+    let mut space = nix::cmsg_space!([RawFd; 1]);
+    let mut slices = [IoSliceMut::new(&mut byte)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
+    let message = match recvmsg::<()>(wake.as_raw_fd(), &mut slices, Some(&mut space), flags) {
+        Ok(message) => message,
+        Err(Errno::ECONNRESET) => return Ok(Heard::End),
+        Err(errno) => return Err(Error::os(errno, "recvmsg(wake)")),
+    };
+    if message.bytes == 0 {
+        return Ok(Heard::End);
+    }
+    let numbers = message.cmsgs().ok().and_then(|mut all| {
+        all.find_map(|m| match m {
+            ControlMessageOwned::ScmRights(fds) => fds.first().copied(),
+            _ => None,
+        })
+    });
+    let fd = numbers.map(crate::sys::fds::received);
+    Ok(Heard::Byte(byte[0], fd))
+}
+
+/// A user namespace with these maps, for id-mapped mounts: that of a process that lives for the purpose.
+fn userns_with(maps: &IdMaps, setting: Setting<'_>) -> Result<OwnedFd> {
+    struct Taker(Option<OwnedFd>);
+    impl Attendant for Taker {
+        fn adopted(&mut self, process: &ProcessHandle) -> Result<()> {
+            let path = format!("{}/ns/user", process.pid());
+            let file =
+                crate::sys::procfs::open_link(&path).with(|| format!("open(/proc/{path})"))?;
+            self.0 = Some(file);
+            // Done: the process is put down as any launch that ends here.
+            Err(Error::new(
+                ErrorKind::Cancelled,
+                "the user namespace is taken",
+            ))
+        }
+    }
+    let plan = crate::plan::userns_holder(maps);
+    let mut taker = Taker(None);
+    let inner = Setting {
+        cgroup: None,
+        ..setting
+    };
+    let nothing = ProgramWords {
+        name: String::new(),
+        candidates: Vec::new(),
+    };
+    let result = launch(&plan, &nothing, &Given::default(), inner, &mut taker);
+    match (taker.0, result) {
+        (Some(namespace), _) => Ok(namespace),
+        (None, Err(error)) => Err(error.during("make a user namespace for an id-mapped mount")),
+        (None, Ok(_)) => Err(Error::new(
+            ErrorKind::Internal,
+            "the user namespace's holder went on",
+        )),
+    }
+}

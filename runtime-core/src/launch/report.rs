@@ -1,0 +1,160 @@
+//! The words for a launch that failed: the step in words, the system call, the errno.
+
+use nix::errno::Errno;
+use rsrun_init::page::Failure;
+use rsrun_init::step::Step;
+
+use crate::error::{Error, ErrorKind, errno_text};
+use crate::plan::{Plan, PlanStep, ProgramWords, step_words};
+use crate::process::Exit;
+use crate::sys::birth::Stillborn;
+
+/// A step of the child failed.
+pub fn failed_step(plan: &Plan, program: &ProgramWords, failure: Failure) -> Error {
+    let errno = Errno::from_raw(failure.errno);
+    let Some(step) = usize::try_from(failure.step)
+        .ok()
+        .and_then(|index| plan.steps.get(index))
+    else {
+        return Error::new(
+            ErrorKind::Internal,
+            format!("step {} is not in the plan", failure.step),
+        );
+    };
+    let text = match step {
+        Step::FindProgram { .. } | Step::Execute { .. } => program_text(program, step, errno),
+        _ => plain_text(step, failure, errno),
+    };
+    Error::new(
+        ErrorKind::Init {
+            step: step_words(step),
+            errno: failure.errno,
+        },
+        text,
+    )
+}
+
+fn plain_text(step: &PlanStep, failure: Failure, errno: Errno) -> String {
+    match call_name(failure.syscall) {
+        Some(call) => format!("{}: {call}: {}", step_words(step), errno_text(errno)),
+        None => format!("{}: {}", step_words(step), errno_text(errno)),
+    }
+}
+
+/// Clients match runc's words here: `exec: "foo": executable file not found in $PATH`.
+fn program_text(program: &ProgramWords, step: &PlanStep, errno: Errno) -> String {
+    match step {
+        Step::Execute { .. } => format!("exec {}: {}", program.name, errno_text(errno)),
+        _ => program.failure(errno),
+    }
+}
+
+/// The child ended, and no step said why.
+pub fn ended_early(plan: &Plan, step: u32, exit: Option<Exit>) -> Error {
+    let words = usize::try_from(step)
+        .ok()
+        .and_then(|index| plan.steps.get(index))
+        .map(step_words);
+    let at = words.unwrap_or_else(|| "an unknown step".into());
+    match exit {
+        Some(Exit {
+            signal: Some(libc::SIGKILL),
+            ..
+        }) => Error::new(
+            ErrorKind::Exhausted,
+            format!("the process was killed (SIGKILL, perhaps out of memory) at: {at}"),
+        ),
+        Some(Exit {
+            signal: Some(signal),
+            ..
+        }) => Error::new(
+            ErrorKind::Internal,
+            format!("the process was ended by signal {signal} at: {at}"),
+        ),
+        Some(Exit { code, .. }) => Error::new(
+            ErrorKind::Internal,
+            format!("the process ended with status {code} at: {at}"),
+        ),
+        None => Error::new(
+            ErrorKind::Internal,
+            format!("the process vanished at: {at}"),
+        ),
+    }
+}
+
+/// It was not even born.
+pub fn stillborn(cause: Stillborn) -> Error {
+    Error::os(cause.errno, format!("launch thread: {}", cause.call))
+}
+
+/// Names of the calls that steps make.
+fn call_name(number: u32) -> Option<&'static str> {
+    let known: &[(libc::c_long, &str)] = &[
+        (libc::SYS_openat2, "openat2"),
+        (libc::SYS_openat, "openat"),
+        (libc::SYS_read, "read"),
+        (libc::SYS_write, "write"),
+        (libc::SYS_close, "close"),
+        (libc::SYS_close_range, "close_range"),
+        (libc::SYS_dup3, "dup3"),
+        (libc::SYS_fcntl, "fcntl"),
+        (libc::SYS_mkdirat, "mkdirat"),
+        (libc::SYS_mknodat, "mknodat"),
+        (libc::SYS_symlinkat, "symlinkat"),
+        (libc::SYS_readlinkat, "readlinkat"),
+        (libc::SYS_unlinkat, "unlinkat"),
+        (libc::SYS_fchownat, "fchownat"),
+        (libc::SYS_fchown, "fchown"),
+        (libc::SYS_fchmod, "fchmod"),
+        (libc::SYS_fchmodat, "fchmodat"),
+        (libc::SYS_newfstatat, "newfstatat"),
+        (libc::SYS_fstat, "fstat"),
+        (libc::SYS_fstatfs, "fstatfs"),
+        (libc::SYS_faccessat2, "faccessat2"),
+        (libc::SYS_getdents64, "getdents64"),
+        (libc::SYS_fsopen, "fsopen"),
+        (libc::SYS_fsconfig, "fsconfig"),
+        (libc::SYS_fsmount, "fsmount"),
+        (libc::SYS_open_tree, "open_tree"),
+        (libc::SYS_move_mount, "move_mount"),
+        (libc::SYS_mount_setattr, "mount_setattr"),
+        (libc::SYS_mount, "mount"),
+        (libc::SYS_umount2, "umount2"),
+        (libc::SYS_pivot_root, "pivot_root"),
+        (libc::SYS_chroot, "chroot"),
+        (libc::SYS_chdir, "chdir"),
+        (libc::SYS_fchdir, "fchdir"),
+        (libc::SYS_getcwd, "getcwd"),
+        (libc::SYS_setns, "setns"),
+        (libc::SYS_unshare, "unshare"),
+        (libc::SYS_clone3, "clone3"),
+        (libc::SYS_sethostname, "sethostname"),
+        (libc::SYS_setdomainname, "setdomainname"),
+        (libc::SYS_setsid, "setsid"),
+        (libc::SYS_ioctl, "ioctl"),
+        (libc::SYS_sendmsg, "sendmsg"),
+        (libc::SYS_keyctl, "keyctl"),
+        (libc::SYS_prlimit64, "prlimit64"),
+        (libc::SYS_prctl, "prctl"),
+        (libc::SYS_personality, "personality"),
+        (libc::SYS_sched_setattr, "sched_setattr"),
+        (libc::SYS_sched_setaffinity, "sched_setaffinity"),
+        (libc::SYS_setpriority, "setpriority"),
+        (libc::SYS_ioprio_set, "ioprio_set"),
+        (libc::SYS_set_mempolicy, "set_mempolicy"),
+        (libc::SYS_setgroups, "setgroups"),
+        (libc::SYS_setresgid, "setresgid"),
+        (libc::SYS_setresuid, "setresuid"),
+        (libc::SYS_capset, "capset"),
+        (libc::SYS_seccomp, "seccomp"),
+        (libc::SYS_rt_sigaction, "rt_sigaction"),
+        (libc::SYS_rt_sigprocmask, "rt_sigprocmask"),
+        (libc::SYS_execve, "execve"),
+        (libc::SYS_execveat, "execveat"),
+        (libc::SYS_umask, "umask"),
+    ];
+    known
+        .iter()
+        .find(|(known, _)| *known == libc::c_long::from(number))
+        .map(|(_, name)| *name)
+}

@@ -1,0 +1,402 @@
+//! State on disk: `<root>/<id>/{state.json, exit.json, exec.fifo, lock, cgroup}`.
+//!
+//! A directory descriptor is held for everything; names below it are the constants of this file. What
+//! is written is written beside and renamed, so a reader finds the old or the new, never a half.
+
+pub mod record;
+pub mod status;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{
+    AT_FDCWD, AtFlags, Flock, FlockArg, OFlag, OpenHow, ResolveFlag, openat, openat2, renameat,
+};
+use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use self::record::Record;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::id::ContainerId;
+use crate::process::Exit;
+
+const STATE: &str = "state.json";
+const EXIT: &str = "exit.json";
+const FIFO: &str = "exec.fifo";
+const LOCK: &str = "lock";
+const CGROUP: &str = "cgroup";
+
+/// A record holds the facts for exec, among them a compiled seccomp profile; nothing near this size.
+const LARGEST_RECORD: i64 = 64 << 20;
+
+/// The state root: a directory of containers.
+#[derive(Debug)]
+pub struct Store {
+    root: OwnedFd,
+    path: PathBuf,
+}
+
+impl Store {
+    /// Opens the root, creating it (and its parents) 0711, itself 0700.
+    pub fn open(path: &Path) -> Result<Self> {
+        let root = make_path(path).with(|| format!("state root {}", path.display()))?;
+        Ok(Self {
+            root,
+            path: path.to_owned(),
+        })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes the name `id`: makes its directory and locks it. `AlreadyExists` if it is taken.
+    pub fn reserve(&self, id: &ContainerId) -> Result<Entry> {
+        match mkdirat(&self.root, id.as_str(), Mode::S_IRWXU) {
+            Ok(()) => {}
+            Err(Errno::EEXIST) => {
+                let text = format!("container with given ID already exists: {id}");
+                return Err(Error::new(ErrorKind::AlreadyExists, text));
+            }
+            Err(errno) => {
+                return Err(Error::os(
+                    errno,
+                    format!("mkdir({})", self.path.join(id.as_str()).display()),
+                ));
+            }
+        }
+        self.entry(id)
+    }
+
+    /// The directory of `id`. `NotFound` "container does not exist".
+    pub fn entry(&self, id: &ContainerId) -> Result<Entry> {
+        let how = OpenHow::new()
+            .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+        match openat2(&self.root, id.as_str(), how) {
+            Ok(dir) => Ok(Entry {
+                dir,
+                path: self.path.join(id.as_str()),
+            }),
+            Err(Errno::ENOENT) => Err(Error::not_found(
+                "container",
+                format!("container {id} does not exist"),
+            )),
+            Err(errno) => Err(Error::os(
+                errno,
+                format!("open({})", self.path.join(id.as_str()).display()),
+            )),
+        }
+    }
+
+    /// Names below the root, sorted; what is no directory or no valid name is left out.
+    pub fn names(&self) -> Result<Vec<ContainerId>> {
+        let mut names = Vec::new();
+        let reopened = openat(
+            &self.root,
+            ".",
+            OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )
+        .with(|| format!("open({})", self.path.display()))?;
+        let mut dir =
+            Dir::from_fd(reopened).with(|| format!("opendir({})", self.path.display()))?;
+        for entry in dir.iter() {
+            let entry = entry.with(|| format!("getdents64({})", self.path.display()))?;
+            if let Some(id) = entry
+                .file_name()
+                .to_str()
+                .ok()
+                .and_then(|name| ContainerId::parse(name).ok())
+            {
+                names.push(id);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Forgets `id`: removes what an [`Entry`] can hold, then the directory. Nothing there is no error.
+    pub fn remove(&self, id: &ContainerId) -> Result<()> {
+        let entry = match self.entry(id) {
+            Ok(entry) => entry,
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound { .. }) => return Ok(()),
+            // Something that is no directory bears the name: it can be no record of ours.
+            Err(_) => return self.unlink(id, UnlinkatFlags::NoRemoveDir),
+        };
+        for name in entry.names()? {
+            let path = entry.path.join(&name);
+            match unlinkat(&entry.dir, name.as_str(), UnlinkatFlags::NoRemoveDir) {
+                Ok(()) | Err(Errno::ENOENT) => {}
+                Err(errno) => return Err(Error::os(errno, format!("unlink({})", path.display()))),
+            }
+        }
+        self.unlink(id, UnlinkatFlags::RemoveDir)
+    }
+
+    fn unlink(&self, id: &ContainerId, flag: UnlinkatFlags) -> Result<()> {
+        match unlinkat(&self.root, id.as_str(), flag) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(errno) => Err(Error::os(
+                errno,
+                format!("unlink({})", self.path.join(id.as_str()).display()),
+            )),
+        }
+    }
+}
+
+/// The directory of one container.
+#[derive(Debug)]
+pub struct Entry {
+    dir: OwnedFd,
+    path: PathBuf,
+}
+
+impl Entry {
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes the container's lock; held until dropped. Start, exec and delete of one container
+    /// exclude each other by it, also between processes.
+    pub fn lock(&self) -> Result<Flock<OwnedFd>> {
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let file = openat(&self.dir, LOCK, flags, Mode::S_IRUSR | Mode::S_IWUSR)
+            .with(|| format!("open({})", self.path.join(LOCK).display()))?;
+        Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| {
+            Error::os(errno, format!("flock({})", self.path.join(LOCK).display()))
+        })
+    }
+
+    /// Reads the record. `Corrupt` when it is damaged, missing or newer than this program.
+    pub fn record(&self) -> Result<Record> {
+        let corrupt = |text: String| {
+            Error::new(
+                ErrorKind::Corrupt {
+                    path: self.at(STATE),
+                },
+                text,
+            )
+        };
+        let text = match self.read(STATE) {
+            Ok(text) => text,
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound { .. }) => {
+                return Err(corrupt(format!(
+                    "{} is missing: the container was never complete",
+                    self.at(STATE)
+                )));
+            }
+            Err(e) => return Err(e),
+        };
+        Record::parse(&text).map_err(|e| corrupt(format!("{}: {e}", self.at(STATE))))
+    }
+
+    /// Writes the record.
+    pub fn write_record(&self, record: &Record) -> Result<()> {
+        self.replace(STATE, &record.to_json()?)
+    }
+
+    /// The recorded exit of the init.
+    pub fn exit(&self) -> Option<Exit> {
+        serde_json::from_slice(&self.read(EXIT).ok()?).ok()
+    }
+
+    /// Records the exit of the init.
+    pub fn write_exit(&self, exit: &Exit) -> Result<()> {
+        let text =
+            serde_json::to_vec(exit).map_err(|e| Error::new(ErrorKind::Internal, e.to_string()))?;
+        self.replace(EXIT, &text)
+    }
+
+    /// Notes which cgroup is the container's, in one system call and beside the record: what is left
+    /// of a container can be killed even when its record can't be read.
+    pub fn link_cgroup(&self, path: &str, inode: u64) -> Result<()> {
+        let text = format!("{inode}:{path}");
+        nix::unistd::symlinkat(text.as_str(), &self.dir, CGROUP)
+            .with(|| format!("symlink({})", self.at(CGROUP)))
+    }
+
+    /// Path and inode of the container's cgroup, as noted.
+    pub fn cgroup_link(&self) -> Option<(String, u64)> {
+        let text = nix::fcntl::readlinkat(&self.dir, CGROUP).ok()?;
+        let (inode, path) = text.to_str()?.split_once(':')?;
+        Some((path.to_owned(), inode.parse().ok()?))
+    }
+
+    /// Makes the fifo of the gate, 0622, owned by the container's root: its init opens it for
+    /// writing after it has changed identity.
+    pub fn make_fifo(&self, uid: u32, gid: u32) -> Result<OwnedFd> {
+        let mode = Mode::from_bits_truncate(0o622);
+        let doing = |call: &str| format!("{call}({})", self.at(FIFO));
+        nix::sys::stat::mknodat(&self.dir, FIFO, SFlag::S_IFIFO, mode, 0)
+            .with(|| doing("mkfifo"))?;
+        let fifo = self.fifo()?;
+        // mknod applied our caller's umask, which the core does not change (I4).
+        nix::sys::stat::fchmodat(
+            &self.dir,
+            FIFO,
+            mode,
+            nix::sys::stat::FchmodatFlags::FollowSymlink,
+        )
+        .with(|| doing("chmod"))?;
+        let (uid, gid) = (
+            nix::unistd::Uid::from_raw(uid),
+            nix::unistd::Gid::from_raw(gid),
+        );
+        nix::unistd::fchownat(&fifo, "", Some(uid), Some(gid), AtFlags::AT_EMPTY_PATH)
+            .with(|| doing("chown"))?;
+        Ok(fifo)
+    }
+
+    /// The fifo, O_PATH. `NotFound` after start.
+    pub fn fifo(&self) -> Result<OwnedFd> {
+        openat(
+            &self.dir,
+            FIFO,
+            OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )
+        .with(|| format!("open({})", self.at(FIFO)))
+    }
+
+    /// The fifo opened for reading without waiting for the other end: this opens the gate.
+    pub fn open_gate(&self) -> Result<OwnedFd> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        openat(&self.dir, FIFO, flags, Mode::empty()).with(|| format!("open({})", self.at(FIFO)))
+    }
+
+    /// Removes the fifo: the gate opens once.
+    pub fn remove_fifo(&self) -> Result<()> {
+        match unlinkat(&self.dir, FIFO, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(errno) => Err(Error::os(errno, format!("unlink({})", self.at(FIFO)))),
+        }
+    }
+
+    fn at(&self, name: &str) -> String {
+        self.path.join(name).display().to_string()
+    }
+
+    fn names(&self) -> Result<Vec<String>> {
+        let reopened = openat(
+            &self.dir,
+            ".",
+            OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )
+        .with(|| format!("open({})", self.path.display()))?;
+        let mut dir =
+            Dir::from_fd(reopened).with(|| format!("opendir({})", self.path.display()))?;
+        let names = dir
+            .iter()
+            .filter_map(|entry| entry.ok()?.file_name().to_str().ok().map(str::to_owned));
+        Ok(names.filter(|name| name != "." && name != "..").collect())
+    }
+
+    fn read(&self, name: &str) -> Result<Vec<u8>> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let file = openat(&self.dir, name, flags, Mode::empty())
+            .with(|| format!("open({})", self.at(name)))?;
+        let stat = fstat(&file).with(|| format!("fstat({})", self.at(name)))?;
+        if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG
+            || stat.st_size > LARGEST_RECORD
+        {
+            let kind = ErrorKind::Corrupt {
+                path: self.at(name),
+            };
+            return Err(Error::new(
+                kind,
+                format!("{} is no file that this program wrote", self.at(name)),
+            ));
+        }
+        let mut content = Vec::with_capacity(usize::try_from(stat.st_size).unwrap_or(0));
+        read_all(file.as_fd(), &mut content).with(|| format!("read({})", self.at(name)))?;
+        Ok(content)
+    }
+
+    fn replace(&self, name: &str, content: &[u8]) -> Result<()> {
+        let new = format!(".{name}.new");
+        let written = self.write_new(&new, content).and_then(|()| {
+            renameat(&self.dir, new.as_str(), &self.dir, name)
+                .with(|| format!("rename({})", self.at(name)))
+        });
+        if written.is_err() {
+            // The old one stays as it was; the half-written one must not stay at all.
+            let _ = unlinkat(&self.dir, new.as_str(), UnlinkatFlags::NoRemoveDir);
+        }
+        written
+    }
+
+    fn write_new(&self, name: &str, content: &[u8]) -> Result<()> {
+        let flags = OFlag::O_WRONLY
+            | OFlag::O_CREAT
+            | OFlag::O_TRUNC
+            | OFlag::O_NOFOLLOW
+            | OFlag::O_CLOEXEC;
+        let file = openat(&self.dir, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)
+            .with(|| format!("open({})", self.at(name)))?;
+        write_all(file.as_fd(), content).with(|| format!("write({})", self.at(name)))?;
+        // On tmpfs this costs nothing; on a disk a record must not survive a power cut as zeros.
+        nix::unistd::fsync(&file).with(|| format!("fsync({})", self.at(name)))
+    }
+}
+
+pub(crate) fn read_all(file: BorrowedFd<'_>, content: &mut Vec<u8>) -> nix::Result<()> {
+    let mut buffer = [0u8; 16 << 10];
+    loop {
+        match nix::unistd::read(file, &mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(length) => content.extend_from_slice(buffer.get(..length).unwrap_or_default()),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+pub(crate) fn write_all(file: BorrowedFd<'_>, mut content: &[u8]) -> nix::Result<()> {
+    while !content.is_empty() {
+        match nix::unistd::write(file, content) {
+            Ok(0) => return Err(Errno::EIO),
+            Ok(length) => content = content.get(length..).unwrap_or_default(),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// mkdir -p. Parents 0711, the last 0700; what exists stays as it is.
+fn make_path(path: &Path) -> Result<OwnedFd> {
+    if !path.is_absolute() {
+        return Err(Error::invalid(format!(
+            "{} is not an absolute path",
+            path.display()
+        )));
+    }
+    let open_flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    if let Ok(root) = openat(AT_FDCWD, path, open_flags, Mode::empty()) {
+        return Ok(root);
+    }
+    let mut dir = openat(AT_FDCWD, "/", open_flags, Mode::empty()).with(|| "open(/)")?;
+    let parts: Vec<_> = path.components().skip(1).collect();
+    for (index, part) in parts.iter().enumerate() {
+        let mode = if index.saturating_add(1) == parts.len() {
+            0o700
+        } else {
+            0o711
+        };
+        match mkdirat(&dir, part.as_os_str(), Mode::from_bits_truncate(mode)) {
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(Error::os(errno, format!("mkdir({})", path.display()))),
+        }
+        dir = openat(&dir, part.as_os_str(), open_flags, Mode::empty())
+            .with(|| format!("open({})", path.display()))?;
+    }
+    Ok(dir)
+}

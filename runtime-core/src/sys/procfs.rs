@@ -1,0 +1,152 @@
+//! A procfs of our own: detached, so nobody can mount over it or redirect it (I11).
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+
+use super::mount::{fsconfig_create, fsmount, fsopen};
+
+static PRIVATE: OnceLock<OwnedFd> = OnceLock::new();
+
+/// The root of a detached procfs of this process's pid namespace, made at the first call.
+pub fn private() -> nix::Result<BorrowedFd<'static>> {
+    if let Some(root) = PRIVATE.get() {
+        return Ok(root.as_fd());
+    }
+    let context = fsopen(c"proc")?;
+    fsconfig_create(context.as_fd())?;
+    let root = fsmount(context.as_fd(), 0)?;
+    Ok(PRIVATE.get_or_init(|| root).as_fd())
+}
+
+/// Opens `path` below the private procfs, without following links (`self` and `thread-self` too).
+pub fn open(path: &str, flags: OFlag) -> nix::Result<OwnedFd> {
+    let resolve = ResolveFlag::RESOLVE_BENEATH
+        | ResolveFlag::RESOLVE_NO_SYMLINKS
+        | ResolveFlag::RESOLVE_NO_XDEV;
+    openat2(
+        private()?,
+        path,
+        OpenHow::new()
+            .flags(flags | OFlag::O_CLOEXEC)
+            .resolve(resolve),
+    )
+}
+
+/// Opens what a link of procfs refers to (`PID/ns/user`, `PID/root`): the link itself leads out of
+/// procfs, so its directory is opened first and only the last part is followed.
+pub fn open_link(path: &str) -> nix::Result<OwnedFd> {
+    let (directory, name) = path.rsplit_once('/').ok_or(Errno::EINVAL)?;
+    let directory = open(directory, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+    let flags = if name == "root" {
+        OFlag::O_PATH
+    } else {
+        OFlag::O_RDONLY
+    };
+    openat2(
+        directory,
+        name,
+        OpenHow::new().flags(flags | OFlag::O_CLOEXEC),
+    )
+}
+
+/// Writes `text` to `path` in one write(2), as procfs wants it.
+pub fn write(path: &str, text: &str) -> nix::Result<()> {
+    let file = open(path, OFlag::O_WRONLY)?;
+    let written = nix::unistd::write(&file, text.as_bytes())?;
+    if written == text.len() {
+        Ok(())
+    } else {
+        Err(Errno::EIO)
+    }
+}
+
+/// Reads the start of `path`, at most a page.
+pub fn read(path: &str) -> nix::Result<String> {
+    let file = open(path, OFlag::O_RDONLY)?;
+    let mut buffer = [0u8; 4096];
+    let length = nix::unistd::read(&file, &mut buffer)?;
+    Ok(String::from_utf8_lossy(buffer.get(..length).unwrap_or_default()).into_owned())
+}
+
+/// The id of this boot: facts of another name nothing today.
+pub fn boot_id() -> nix::Result<String> {
+    Ok(read("sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+/// What `/proc/PID/stat` says of a process, as far as it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// `Z` for a zombie, `R`, `S`, …
+    pub state: char,
+    /// Kernel flags (`PF_*`).
+    pub flags: u32,
+    /// Start time in clock ticks after boot: with the pid it names a process for good.
+    pub start_time: u64,
+}
+
+/// Set from fork until the first execve.
+const PF_FORKNOEXEC: u32 = 0x40;
+
+impl Stat {
+    /// Reads it. `ENOENT` or `ESRCH` when there is no such process.
+    pub fn of(pid: i32) -> nix::Result<Self> {
+        Self::parse(&read(&format!("{pid}/stat"))?).ok_or(Errno::EIO)
+    }
+
+    /// The command name may hold anything, so fields are counted after the last parenthesis.
+    fn parse(text: &str) -> Option<Self> {
+        let mut fields = text
+            .get(text.rfind(')')?.checked_add(1)?..)?
+            .split_ascii_whitespace();
+        let state = fields.next()?.chars().next()?;
+        let flags = fields.nth(5)?.parse().ok()?;
+        let start_time = fields.nth(12)?.parse().ok()?;
+        Some(Self {
+            state,
+            flags,
+            start_time,
+        })
+    }
+
+    /// Whether the process has executed a program since it was cloned.
+    #[must_use]
+    pub fn has_executed(&self) -> bool {
+        self.flags & PF_FORKNOEXEC == 0
+    }
+
+    /// Whether it has ended and waits to be reaped.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        matches!(self.state, 'Z' | 'X' | 'x')
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stat_is_read_after_the_last_parenthesis() {
+        let line = "12 (a) b) c) Z 1 12 12 0 -1 4194316 0 0 0 0 0 0 0 0 20 0 1 0 987654 0 0";
+        let stat = Stat::parse(line).unwrap();
+        assert_eq!(
+            stat,
+            Stat {
+                state: 'Z',
+                flags: 4_194_316,
+                start_time: 987_654
+            }
+        );
+        assert!(stat.has_ended() && stat.has_executed());
+    }
+
+    #[test]
+    fn garbage_is_no_stat() {
+        assert_eq!(Stat::parse(""), None);
+        assert_eq!(Stat::parse("1 (x)"), None);
+        assert_eq!(Stat::parse("1 (x) S 1 2"), None);
+    }
+}
