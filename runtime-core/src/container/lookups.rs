@@ -20,7 +20,7 @@ pub fn look_up(mut facts: CreateFacts, spec: &Spec, rootfs: &Path) -> Result<Cre
         .as_ref()
         .and_then(|linux| linux.seccomp().as_ref())
     {
-        facts.seccomp = Some(seccomp::compile(profile)?);
+        facts.seccomp = Some(seccomp::compile(profile, None)?);
     }
     facts.home = home(spec, rootfs)?;
     facts.own_namespaces = own_namespaces(spec);

@@ -15,8 +15,8 @@ pub mod fds;
 pub mod heap;
 pub mod mount;
 pub mod pidfd;
-pub mod terminal;
 pub mod procfs;
+pub mod terminal;
 
 use nix::errno::Errno;
 
