@@ -75,7 +75,7 @@ demo-vm: demo-prepared ## the demo with limits, in the virtual machine
 demo-prepared: build
 	hack/setup.sh demo
 
-bench: build suites ## beside the Go shim with runc and crun, in one run
+bench: build ## beside the Go shim with runc and crun, in one run
 	hack/setup.sh image containerd runtimes
 	hack/bench.sh
 
