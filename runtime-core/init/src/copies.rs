@@ -33,7 +33,7 @@ extern "C" fn copy_entries(from: &Fd, to: &Fd, depth: u32) -> Outcome<()> {
         c".",
         libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC,
     )?;
-    let mut buffer = [0u8; 2048];
+    let mut buffer = [0u8; 1024];
     loop {
         let len = raw::getdents(listed.at(), &mut buffer)?;
         let Some(mut entries) = buffer.get(..len).filter(|entries| !entries.is_empty()) else {
@@ -71,17 +71,7 @@ fn copy_entry(from: &Fd, to: &Fd, name: &CStr, depth: u32) -> Outcome<()> {
             let copy = copy_file(from, to, name)?;
             finish(to, name, &copy, &inode)
         }
-        libc::S_IFLNK => {
-            let mut points_to = [0u8; 4096];
-            let len = raw::readlinkat(from.at(), name, &mut points_to)?;
-            if len >= points_to.len() {
-                return Err(Failed::check(libc::ENAMETOOLONG));
-            }
-            raw::symlinkat(raw::until_nul(&points_to), to.at(), name)?;
-            let link = paths::link_itself(to, name)?;
-            raw::chown(link.at(), inode.uid, inode.gid)?;
-            raw::utimensat(to.at(), name, inode.times)
-        }
+        libc::S_IFLNK => copy_link(from, to, name, &inode),
         libc::S_IFCHR | libc::S_IFBLK | libc::S_IFIFO => {
             raw::mknodat(to.at(), name, inode.mode, inode.rdev)?;
             let node = paths::child_of(to, name, 0)?;
@@ -90,6 +80,20 @@ fn copy_entry(from: &Fd, to: &Fd, name: &CStr, depth: u32) -> Outcome<()> {
         }
         _ => Ok(()),
     }
+}
+
+// Apart, so that its buffer is not in the frame of each level.
+#[inline(never)]
+fn copy_link(from: &Fd, to: &Fd, name: &CStr, inode: &Inode) -> Outcome<()> {
+    let mut points_to = [0u8; 4096];
+    let len = raw::readlinkat(from.at(), name, &mut points_to)?;
+    if len >= points_to.len() {
+        return Err(Failed::check(libc::ENAMETOOLONG));
+    }
+    raw::symlinkat(raw::until_nul(&points_to), to.at(), name)?;
+    let link = paths::link_itself(to, name)?;
+    raw::chown(link.at(), inode.uid, inode.gid)?;
+    raw::utimensat(to.at(), name, inode.times)
 }
 
 /// Owner before mode: a change of owner takes set-user-id away.

@@ -184,7 +184,12 @@ pub fn launch_with(steps: Steps, flags: u64, page: &'static Page) -> Running {
         close_other_sockets(wake);
         clone3(portable.0, flags)
     };
-    let pid = std::thread::spawn(body).join().unwrap();
+    // The core's launch thread has no more stack either.
+    let thread = std::thread::Builder::new()
+        .stack_size(512 << 10)
+        .spawn(body)
+        .unwrap();
+    let pid = thread.join().unwrap();
     drop(theirs);
     Running {
         pid,
@@ -447,5 +452,17 @@ pub fn pidfd(pid: i32) -> OwnedFd {
         let fd = libc::syscall(libc::SYS_pidfd_open, pid, 0);
         assert!(fd >= 0, "pidfd_open: {}", std::io::Error::last_os_error());
         OwnedFd::from_raw_fd(fd as RawFd)
+    }
+}
+
+/// `/dev/null` and its like.
+pub fn null_node(path: &str) -> Step<InArena<'static>> {
+    Step::MakeNode {
+        path: text(path),
+        mode: libc::S_IFCHR | 0o666,
+        major: 1,
+        minor: 3,
+        uid: 0,
+        gid: 0,
     }
 }
