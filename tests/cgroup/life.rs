@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use rsrun_core::ErrorKind;
@@ -24,6 +25,7 @@ pub fn cases() -> Vec<Case<Scene>> {
         a_controller_that_a_busy_parent_keeps_is_explained,
         a_record_finds_its_cgroup_and_no_other,
         a_sub_cgroup_is_never_above,
+        a_delegated_cgroup_belongs_to_its_user_but_its_limits_do_not,
         freeze_stops_and_thaw_continues,
         kill_ends_all_below_whether_frozen_or_forking,
         kill_and_remove_of_what_is_gone_succeed,
@@ -166,6 +168,28 @@ fn a_sub_cgroup_is_never_above(s: &Scene) -> Check {
     }
     let none = refused(cgroup.open_sub("none"))?;
     assert!(matches!(none.kind(), ErrorKind::NotFound { .. }), "{none}");
+    Ok(())
+}
+
+fn a_delegated_cgroup_belongs_to_its_user_but_its_limits_do_not(s: &Scene) -> Check {
+    let cgroup = s.cgroup("a")?;
+    cgroup.delegate(1234)?;
+    let owner = |file: &str| -> Check<u32> { Ok(fs::metadata(s.dir("a").join(file))?.uid()) };
+    for file in [
+        "",
+        "cgroup.procs",
+        "cgroup.threads",
+        "cgroup.subtree_control",
+    ] {
+        assert_eq!(owner(file)?, 1234, "{file:?}");
+    }
+    for entry in fs::read_dir(s.dir("a"))? {
+        let name = entry?.file_name();
+        let name = name.to_str().unwrap_or_default();
+        if name.ends_with(".max") || name == "cgroup.freeze" || name == "cgroup.kill" {
+            assert_eq!(owner(name)?, 0, "{name}");
+        }
+    }
     Ok(())
 }
 

@@ -14,6 +14,7 @@
 //! | `devices` | which devices may be used (eBPF) |
 //! | `events` | how is a change waited for |
 //! | `freeze`, `kill`, `members`, `remove` | pause, kill, who is in it, rmdir |
+//! | `owner` | who may manage it from inside |
 //! | `stats` | what did it use |
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -33,6 +34,7 @@ mod freeze;
 mod kill;
 mod members;
 mod mount;
+mod owner;
 mod path;
 mod remove;
 pub mod resources;
