@@ -12,6 +12,7 @@ use super::hooks::Runner;
 use super::{Container, Containers, CreateRequest, Created, KILL_PATIENCE, Status};
 use super::{hooks, lookups};
 use crate::bundle::Bundle;
+use crate::cgroup::devices::{Filter, Program};
 use crate::cgroup::{self, Cgroup, Driver};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::host::Host;
@@ -207,6 +208,7 @@ struct Creation<'a> {
 impl Creation<'_> {
     fn run(&mut self) -> Result<Launched> {
         let _lock = self.entry.lock()?;
+        let program = Program::compile(&self.plan.cgroup.devices)?;
         let mount = cgroup::Mount::find()?;
         let driver = if self.request.systemd_cgroup {
             Driver::Systemd
@@ -226,7 +228,8 @@ impl Creation<'_> {
             inode: None,
         });
         self.entry.write_record(&self.record)?;
-        let cgroup = Cgroup::create(&mount, &path)?;
+        // Kept before anything else can fail: undo removes it.
+        let cgroup = self.cgroup.insert(Cgroup::create(&mount, &path)?);
         self.record.cgroup = Some(CgroupFacts {
             path,
             inode: Some(cgroup.inode()),
@@ -235,13 +238,15 @@ impl Creation<'_> {
         if let Some(resources) = &self.plan.cgroup.resources {
             self.limits = cgroup::writes(resources, cgroup.controllers())?;
         }
-        self.cgroup = Some(cgroup);
+        if let Some(owner) = self.plan.cgroup.owner {
+            cgroup.delegate(owner)?;
+        }
         let (uid, gid) = root_owner(&self.plan.exec.maps);
         let fifo = self.entry.make_fifo(uid, gid)?;
-        self.launch(&fifo)
+        self.launch(&fifo, &program)
     }
 
-    fn launch(&mut self, fifo: &OwnedFd) -> Result<Launched> {
+    fn launch(&mut self, fifo: &OwnedFd, program: &Program) -> Result<Launched> {
         let Some(cgroup) = &self.cgroup else {
             return Err(Error::invalid("the cgroup is missing"));
         };
@@ -262,6 +267,8 @@ impl Creation<'_> {
             plan: self.plan,
             cgroup,
             limits: &self.limits,
+            program,
+            filter: None,
             host: self.host,
             entry: self.entry,
             record: &mut self.record,
@@ -292,6 +299,9 @@ struct Steward<'a> {
     plan: &'a ContainerPlan,
     cgroup: &'a Cgroup,
     limits: &'a cgroup::Changes,
+    program: &'a Program,
+    /// The program, once it is loaded.
+    filter: Option<Filter>,
     host: &'a Host,
     entry: &'a Entry,
     record: &'a mut Record,
@@ -316,8 +326,10 @@ impl Steward<'_> {
 
 impl Attendant for Steward<'_> {
     /// Beside the child's mounts; it charges nothing of its set-up to limits that are not there yet.
-    fn adopted(&mut self, _init: &ProcessHandle) -> Result<()> {
-        self.cgroup.apply(self.limits)
+    fn meanwhile(&mut self) -> Result<()> {
+        self.cgroup.apply(self.limits)?;
+        self.filter = Some(self.program.load()?);
+        Ok(())
     }
 
     fn hooks_due(&mut self, init: &ProcessHandle) -> Result<()> {
@@ -345,9 +357,10 @@ impl Attendant for Steward<'_> {
 
     /// The device program comes last: it would deny the nodes that the child has just made.
     fn ready(&mut self, init: &ProcessHandle) -> Result<()> {
-        self.cgroup.set_devices(&cgroup::devices::Program::compile(
-            &self.plan.cgroup.devices,
-        )?)?;
+        match self.filter.take() {
+            Some(filter) => self.cgroup.attach_devices(&filter)?,
+            None => self.cgroup.set_devices(self.program)?,
+        }
         let stat = Stat::of(init.pid()).with(|| format!("read(/proc/{}/stat)", init.pid()))?;
         self.record.init = Some(InitFacts {
             pid: init.pid(),

@@ -17,10 +17,12 @@ use std::time::Duration;
 use nix::errno::Errno;
 use oci_spec::runtime::{LinuxResources, Process};
 
+use crate::cgroup::devices::Program;
 use crate::cgroup::{Cgroup, Mount, Stats};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::host::Host;
 use crate::id::ContainerId;
+use crate::plan::default_device_rules;
 use crate::process::{Children, Exit, Launching, ProcessHandle};
 use crate::store::record::{CgroupFacts, Record};
 use crate::store::status::{self, InitSeen};
@@ -374,12 +376,18 @@ impl Container {
         match self.status()? {
             Status::Created | Status::Running | Status::Paused => {
                 let cgroup = self.need_cgroup()?;
-                cgroup.update(&crate::cgroup::writes(resources, cgroup.controllers())?)?;
-                match resources.devices() {
-                    Some(_) => Err(Error::unsupported(
-                        "device rules in update",
-                        "/devices: can't be changed",
-                    )),
+                let changes = crate::cgroup::writes(resources, cgroup.controllers())?;
+                // Device rules come with every update of Kubernetes, which sends all resources of its spec.
+                let program = match resources.devices().as_deref() {
+                    None | Some([]) => None,
+                    Some(given) => {
+                        let rules = [given, &default_device_rules()].concat();
+                        Some(Program::compile(&rules)?)
+                    }
+                };
+                cgroup.update(&changes)?;
+                match program {
+                    Some(program) => cgroup.set_devices(&program),
                     None => Ok(()),
                 }
             }

@@ -47,6 +47,10 @@ pub trait Attendant {
     fn adopted(&mut self, _process: &ProcessHandle) -> Result<()> {
         Ok(())
     }
+    /// It has gone on to its mounts; the next turn comes after this returns.
+    fn meanwhile(&mut self) -> Result<()> {
+        Ok(())
+    }
     /// Its namespaces and mounts stand, its root is not changed yet.
     fn hooks_due(&mut self, _process: &ProcessHandle) -> Result<()> {
         Ok(())
@@ -268,7 +272,10 @@ impl Drive<'_> {
                 Err(errno) => return Err(Error::os(errno, "send(wake)")),
             }
         }
-        Ok(())
+        match due.wake {
+            Wake::Adopted => attendant.meanwhile(),
+            Wake::HooksDue | Wake::Console | Wake::Listener | Wake::Ready => Ok(()),
+        }
     }
 
     /// After `Step::Reborn` the process is another one: a child of ours too (CLONE_PARENT).
