@@ -1,6 +1,7 @@
 //! The facade: containers of one state root, and what can be done with one.
 
 mod create;
+mod namespace;
 mod delete;
 mod exec;
 mod hooks;
@@ -408,6 +409,12 @@ impl Container {
         self.need_cgroup()?
             .stats()
             .with(|| format!("statistics of container {}", self.id))
+    }
+
+    /// The exit of its init, if it was recorded.
+    #[must_use]
+    pub fn exit(&self) -> Option<Exit> {
+        self.entry.exit()
     }
 
     /// Records the exit of the init on disk, before anybody is told of it.

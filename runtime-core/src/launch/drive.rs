@@ -402,7 +402,7 @@ fn receive(wake: &OwnedFd) -> Result<Heard> {
 }
 
 /// A user namespace with these maps, for id-mapped mounts: that of a process that lives for the purpose.
-fn userns_with(maps: &IdMaps, setting: Setting<'_>) -> Result<OwnedFd> {
+pub(crate) fn userns_with(maps: &IdMaps, setting: Setting<'_>) -> Result<OwnedFd> {
     struct Taker(Option<OwnedFd>);
     impl Attendant for Taker {
         fn adopted(&mut self, process: &ProcessHandle) -> Result<()> {

@@ -6,4 +6,5 @@ pub mod drive;
 pub mod open;
 pub mod report;
 
+pub(crate) use drive::userns_with;
 pub use drive::{Attendant, Launched, Setting, launch};

@@ -14,8 +14,10 @@ pub mod exe;
 pub mod fds;
 pub mod heap;
 pub mod mount;
+pub mod loop_device;
 pub mod pidfd;
 pub mod procfs;
+pub mod spawn;
 pub mod terminal;
 
 use nix::errno::Errno;

@@ -1,0 +1,230 @@
+//! The serving process: from an inherited listener to its orderly end.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener as StdListener;
+use std::os::unix::net::UnixStream as StdStream;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use rsrun_core::sys::fds;
+use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::low_level::pipe;
+use tokio::io::AsyncReadExt;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::LocalSet;
+use tokio::time::{sleep, timeout};
+
+use super::start::LISTENER;
+use super::{NAME, group_of};
+use crate::args::Args;
+use crate::event::Outbox;
+use crate::journal;
+use crate::sandbox::Sandbox;
+use crate::socket::{self, Claim};
+use crate::task::connection::{self, Limits};
+
+/// How long events may take to reach containerd once nothing else is left to do.
+const FLUSH: Duration = Duration::from_secs(5);
+
+/// Serves until containerd wishes the end and nothing is left, or until SIGTERM or SIGINT.
+pub fn run(args: &Args) -> Result<(), String> {
+    nix::sys::prctl::set_child_subreaper(true)
+        .map_err(|e| format!("prctl(PR_SET_CHILD_SUBREAPER): {e}"))?;
+    if let Ok(name) = std::ffi::CString::new(NAME) {
+        let _ = nix::sys::prctl::set_name(&name);
+    }
+    let bundle = std::env::current_dir().map_err(|e| format!("working directory: {e}"))?;
+    let group = if args.group.is_empty() {
+        group_of(&bundle, &args.id)?
+    } else {
+        args.group.clone()
+    };
+    let (listener, path) = listener(args)?;
+    journal::open(Path::new("log"), &args.ctr_ns, &group, args.debug);
+    // The bundle of the first container must be removable while others live.
+    std::env::set_current_dir("/").map_err(|e| format!("chdir(/): {e}"))?;
+    let ttrpc_address = std::env::var("TTRPC_ADDRESS").unwrap_or_default();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.map_err(|e| format!("event loop: {e}"))?;
+    let outbox = Outbox::new(ttrpc_address, args.ctr_ns.clone());
+    let sandbox = Sandbox::new(args.ctr_ns.clone(), group, outbox);
+    let served = LocalSet::new().block_on(&runtime, serve(listener, &path, sandbox));
+    served.map_err(|e| format!("serve {}: {e}", path.display()))
+}
+
+/// The listener that `start` left us, or one at the path that a launcher gave.
+fn listener(args: &Args) -> Result<(StdListener, PathBuf), String> {
+    let inherited = fds::adopt(LISTENER)
+        .ok()
+        .filter(is_listening)
+        .map(StdListener::from);
+    let path = match (args.socket.trim_start_matches("unix://"), &inherited) {
+        ("", Some(listener)) => listener
+            .local_addr()
+            .ok()
+            .and_then(|a| a.as_pathname().map(Path::to_owned)),
+        ("", None) => None,
+        (path, _) => Some(PathBuf::from(path)),
+    };
+    let path = path.ok_or("no listener on descriptor 3 and no -socket")?;
+    let listener = match inherited {
+        Some(listener) => listener,
+        None => {
+            match socket::claim(&path).map_err(|e| format!("socket {}: {e}", path.display()))? {
+                Claim::Ours(listener) => listener,
+                Claim::Served => {
+                    return Err(format!("socket {} is served already", path.display()));
+                }
+            }
+        }
+    };
+    listener
+        .set_nonblocking(true)
+        .map_err(|e| format!("listener: {e}"))?;
+    Ok((listener, path))
+}
+
+fn is_listening(fd: &OwnedFd) -> bool {
+    use nix::sys::socket::{getsockopt, sockopt::AcceptConn};
+    getsockopt(fd, AcceptConn).unwrap_or(false)
+}
+
+async fn serve(listener: StdListener, path: &Path, sandbox: Rc<Sandbox>) -> io::Result<()> {
+    let listener = UnixListener::from_std(listener)?;
+    let mut children = signal(&[SIGCHLD])?;
+    let mut ends = signal(&[SIGTERM, SIGINT])?;
+    let mut dumps = signal(&[SIGUSR1])?;
+    let limits = Rc::new(Limits::default());
+    tokio::task::spawn_local(Rc::clone(&sandbox.outbox).send_all());
+    log::info!("serving on {}", path.display());
+    let mut again = None;
+    loop {
+        let asked_again = async {
+            match again {
+                Some(pause) => sleep(pause).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => take(stream, &sandbox, &limits),
+                // Out of descriptors or memory: what is open goes on, and may free some.
+                Err(e) => {
+                    log::error!("accept: {e}");
+                    sleep(Duration::from_millis(100)).await;
+                }
+            },
+            () = heard(&mut children) => sandbox.reap(),
+            () = heard(&mut ends) => {
+                log::info!("ending on a signal");
+                break;
+            }
+            () = heard(&mut dumps) => sandbox.describe().iter().for_each(|line| log::info!("{line}")),
+            () = sandbox.changed.notified() => {}
+            () = asked_again => {}
+        }
+        match sandbox.may_end() {
+            Ok(()) if retire(&listener, path, &sandbox, &limits) => break,
+            Ok(()) => again = Some(Duration::from_millis(10)),
+            Err(pause) => again = pause,
+        }
+    }
+    sandbox.begin_end();
+    drop(listener);
+    remove_if_ours(path);
+    let unsent = sandbox.outbox.flush(FLUSH).await;
+    if unsent > 0 {
+        log::error!("{unsent} events were not taken by containerd in time");
+    }
+    Ok(())
+}
+
+fn take(stream: UnixStream, sandbox: &Rc<Sandbox>, limits: &Rc<Limits>) {
+    if connection::is_ours(&stream) {
+        tokio::task::spawn_local(connection::serve(
+            stream,
+            Rc::clone(sandbox),
+            Rc::clone(limits),
+        ));
+    } else {
+        log::warn!("a connection of another user was refused");
+    }
+}
+
+/// Takes the socket out of its place, unless somebody is connecting at this moment: a `start` that found us would
+/// tell its containerd to come here. The name goes first, so that nobody can come between the last look and the end.
+fn retire(
+    listener: &UnixListener,
+    path: &Path,
+    sandbox: &Rc<Sandbox>,
+    limits: &Rc<Limits>,
+) -> bool {
+    let aside = path.with_extension("end");
+    if fs::rename(path, &aside).is_err() {
+        return true;
+    }
+    let mut came = false;
+    while let Some(stream) = waiting(listener) {
+        take(stream, sandbox, limits);
+        came = true;
+    }
+    if came
+        && renameat2(
+            AT_FDCWD,
+            &aside,
+            AT_FDCWD,
+            path,
+            RenameFlags::RENAME_NOREPLACE,
+        )
+        .is_ok()
+    {
+        return false;
+    }
+    let _ = fs::remove_file(&aside);
+    true
+}
+
+/// A connection in the backlog, if there is one.
+fn waiting(listener: &UnixListener) -> Option<UnixStream> {
+    use std::os::fd::AsFd;
+    let duplicate = listener.as_fd().try_clone_to_owned().ok()?;
+    let (stream, _) = StdListener::from(duplicate).accept().ok()?;
+    stream.set_nonblocking(true).ok()?;
+    UnixStream::from_std(stream).ok()
+}
+
+/// After a signal the file is still there; another process may have taken the name over meanwhile.
+fn remove_if_ours(path: &Path) {
+    if !socket::accepts(path) {
+        let _ = fs::remove_file(path);
+    }
+}
+
+/// A stream with a byte for each of these signals that came.
+fn signal(numbers: &[i32]) -> io::Result<UnixStream> {
+    let (read, write) = StdStream::pair()?;
+    for number in numbers {
+        pipe::register(*number, write.try_clone()?)?;
+    }
+    read.set_nonblocking(true)?;
+    UnixStream::from_std(read)
+}
+
+/// Waits for a signal; takes all that have come.
+async fn heard(stream: &mut UnixStream) {
+    let mut bytes = [0; 64];
+    match stream.read(&mut bytes).await {
+        Ok(_) => {}
+        Err(e) if e.kind() == ErrorKind::Interrupted => {}
+        Err(e) => {
+            log::error!("signals: {e}");
+            let _ = timeout(Duration::from_secs(1), std::future::pending::<()>()).await;
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! The group of containers that one serving process serves (a pod, or one container alone): who is in it, whose
+//! child has ended, and when the process is no longer needed.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rsrun_core::process::{Children, Launching};
+use rsrun_core::sys::{pidfd, spawn};
+use rsrun_core::{ContainerId, Containers, Context, Exit};
+use tokio::sync::Notify;
+use ttrpc::Code;
+
+use crate::container::exec::Exec;
+use crate::container::{CreateCall, Owner};
+use crate::event::Outbox;
+use crate::failure::{Failure, Result};
+use crate::io::{Launch, Launched, Program};
+
+/// See the module.
+pub struct Sandbox {
+    /// containerd's namespace.
+    pub ctr_ns: String,
+    /// Key of the group, recorded with each container.
+    pub group: String,
+    /// Events to containerd.
+    pub outbox: Rc<Outbox>,
+    /// Launches logging programs.
+    pub launch: Launch,
+    children: Arc<Children>,
+    stores: RefCell<HashMap<PathBuf, Arc<Containers>>>,
+    owners: RefCell<HashMap<String, Rc<Owner>>>,
+    tracked: RefCell<HashMap<i32, Tracked>>,
+    /// What decides whether the process may end; see [`Sandbox::may_end`].
+    presence: RefCell<Presence>,
+    pub(crate) changed: Notify,
+}
+
+/// A process whose exit somebody is told of.
+pub struct Tracked {
+    /// Whose it is.
+    pub owner: Rc<Owner>,
+    /// `None` for the init.
+    pub exec: Option<Rc<Exec>>,
+}
+
+#[derive(Default)]
+struct Presence {
+    /// containerd asked for the end.
+    wished: bool,
+    /// No new containers are taken.
+    ending: bool,
+    /// Connections that are open and have not sent a request yet, by number, and since when.
+    silent: HashMap<u64, Instant>,
+    /// When a connection was last opened and closed without a request: somebody's `start` found us serving, and
+    /// its containerd will connect in a moment.
+    probed: Option<Instant>,
+    /// Requests whose answers are not written yet.
+    unanswered: usize,
+}
+
+/// How long after a probe, or on a silent connection, a Create is awaited.
+const AWAITED: Duration = Duration::from_secs(3);
+
+impl Sandbox {
+    /// An empty one.
+    pub fn new(ctr_ns: String, group: String, outbox: Rc<Outbox>) -> Rc<Self> {
+        Rc::new(Self {
+            ctr_ns,
+            group,
+            outbox,
+            launch: Arc::new(launch),
+            children: Arc::default(),
+            stores: RefCell::default(),
+            owners: RefCell::default(),
+            tracked: RefCell::default(),
+            presence: RefCell::default(),
+            changed: Notify::new(),
+        })
+    }
+
+    /// The containers below a state root; all roots share one reaper.
+    pub fn containers(&self, root: &Path) -> Result<Arc<Containers>> {
+        if let Some(store) = self.stores.borrow().get(root) {
+            return Ok(Arc::clone(store));
+        }
+        let store = Arc::new(Containers::with_children(root, Arc::clone(&self.children))?);
+        self.stores
+            .borrow_mut()
+            .insert(root.to_owned(), Arc::clone(&store));
+        Ok(store)
+    }
+
+    /// The owner of a container.
+    pub fn owner(&self, id: &str) -> Result<Rc<Owner>> {
+        let owner = self.owners.borrow().get(id).cloned();
+        owner.ok_or_else(|| Failure::not_found(format!("container {id}: not found")))
+    }
+
+    /// Creates a container; the host pid of its init.
+    pub async fn create(self: &Rc<Self>, call: CreateCall) -> Result<i32> {
+        if self.presence.borrow().ending {
+            return Err(Failure::new(Code::UNAVAILABLE, "the shim is shutting down"));
+        }
+        let id = call.id.to_string();
+        if self.owners.borrow().contains_key(&id) {
+            return Err(Failure::new(
+                Code::ALREADY_EXISTS,
+                format!("container {id} exists already"),
+            ));
+        }
+        self.presence.borrow_mut().wished = false;
+        let owner = Owner::new(Rc::clone(self), &call)?;
+        self.owners.borrow_mut().insert(id, Rc::clone(&owner));
+        let created = owner.create(call).await;
+        if created.is_err() {
+            self.forget(owner.id());
+        }
+        created
+    }
+
+    /// The container is no more.
+    pub fn forget(&self, id: &ContainerId) {
+        self.owners.borrow_mut().remove(id.as_str());
+        self.changed.notify_one();
+    }
+
+    /// From now on the exit of `pid` is told to its owner, also if it has come already.
+    pub fn track(&self, pid: i32, tracked: Tracked, launching: Launching) {
+        match self.children.claim(pid) {
+            Some(exit) => tracked.exited(exit),
+            None => {
+                self.tracked.borrow_mut().insert(pid, tracked);
+            }
+        }
+        drop(launching);
+    }
+
+    /// Reaps every child that has ended and tells their owners. Strangers (orphans of containers, hooks, loggers)
+    /// are only reaped.
+    pub fn reap(&self) {
+        for exit in self.children.reap() {
+            let tracked = self.tracked.borrow_mut().remove(&exit.pid);
+            if let Some(tracked) = tracked {
+                // It was told of from here, nobody needs to claim it.
+                self.children.claim(exit.pid);
+                tracked.exited(exit);
+            }
+        }
+    }
+
+    /// containerd wishes that the process ends. It does when nothing is left to serve; until then the wish is kept,
+    /// because containerd may not say so again.
+    pub fn wish_end(&self) {
+        self.presence.borrow_mut().wished = true;
+        self.changed.notify_one();
+    }
+
+    /// Whether the process may end now, or else when to ask again if nothing changes before.
+    pub fn may_end(&self) -> std::result::Result<(), Option<Duration>> {
+        let presence = self.presence.borrow();
+        if !presence.wished || !self.owners.borrow().is_empty() || presence.unanswered > 0 {
+            return Err(None);
+        }
+        let now = Instant::now();
+        let since = presence.silent.values().chain(&presence.probed).max();
+        match since.map(|since| AWAITED.saturating_sub(now.duration_since(*since))) {
+            Some(left) if !left.is_zero() => Err(Some(left)),
+            _ => Ok(()),
+        }
+    }
+
+    /// No new container is taken from now on.
+    pub fn begin_end(&self) {
+        self.presence.borrow_mut().ending = true;
+    }
+
+    /// A connection was opened.
+    pub fn connected(&self, connection: u64) {
+        self.presence
+            .borrow_mut()
+            .silent
+            .insert(connection, Instant::now());
+    }
+
+    /// A request has begun to arrive on a connection; the guard is dropped when its answer is written.
+    pub fn requested(self: &Rc<Self>, connection: u64) -> Unanswered {
+        let mut presence = self.presence.borrow_mut();
+        presence.silent.remove(&connection);
+        presence.unanswered += 1;
+        Unanswered(Rc::clone(self))
+    }
+
+    /// A connection was closed.
+    pub fn disconnected(&self, connection: u64) {
+        let mut presence = self.presence.borrow_mut();
+        if presence.silent.remove(&connection).is_some() {
+            presence.probed = Some(Instant::now());
+        }
+        drop(presence);
+        self.changed.notify_one();
+    }
+
+    /// Everything that a hang can be seen from, line by line.
+    pub fn describe(&self) -> Vec<String> {
+        let presence = self.presence.borrow();
+        let mut lines = vec![
+            format!(
+                "sandbox {}/{}: {} requests unanswered, {} silent connections, end wished: {}, {} processes tracked",
+                self.ctr_ns,
+                self.group,
+                presence.unanswered,
+                presence.silent.len(),
+                presence.wished,
+                self.tracked.borrow().len()
+            ),
+            format!("outbox: {}", self.outbox.describe()),
+        ];
+        lines.extend(
+            self.owners
+                .borrow()
+                .values()
+                .flat_map(|owner| owner.describe()),
+        );
+        lines
+    }
+}
+
+impl Tracked {
+    fn exited(self, exit: Exit) {
+        match self.exec {
+            None => self.owner.init_exited(exit),
+            Some(exec) => self.owner.exec_exited(&exec, exit),
+        }
+    }
+}
+
+/// A request that is not answered yet.
+pub struct Unanswered(Rc<Sandbox>);
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        self.0.presence.borrow_mut().unanswered -= 1;
+        self.0.changed.notify_one();
+    }
+}
+
+thread_local! {
+    static CONNECTIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// A number for a new connection.
+pub fn next_connection() -> u64 {
+    CONNECTIONS.with(|last| {
+        last.set(last.get() + 1);
+        last.get()
+    })
+}
+
+/// Starts a logging program on the host.
+fn launch(program: Program) -> rsrun_core::Result<Launched> {
+    let text = |bytes: &[u8]| {
+        CString::new(bytes)
+            .map_err(|_| rsrun_core::Error::invalid("a logger's path or argument contains NUL"))
+    };
+    let path = text(program.path.as_os_str().as_bytes())?;
+    let argv = program
+        .args
+        .iter()
+        .map(|arg| text(arg.as_bytes()))
+        .collect::<rsrun_core::Result<Vec<_>>>()?;
+    let envp = program
+        .env
+        .iter()
+        .map(|entry| text(entry.as_bytes()))
+        .collect::<rsrun_core::Result<Vec<_>>>()?;
+    let null = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null");
+    let null = null.map_err(|e| rsrun_core::Error::invalid(format!("open /dev/null: {e}")))?;
+    let standard = (0..3).map(|number| (std::os::fd::AsFd::as_fd(&null), number));
+    let given = (3..)
+        .zip(&program.fds)
+        .map(|(number, fd)| (std::os::fd::AsFd::as_fd(fd), number));
+    let fds: Vec<_> = standard.chain(given).collect();
+    let call = || format!("execve({})", program.path.display());
+    let pid = spawn::spawn(&spawn::Program {
+        path: &path,
+        argv: &argv,
+        envp: &envp,
+        fds: &fds,
+        own_group: true,
+    })
+    .with(call)?;
+    let pidfd = pidfd::pidfd_open(pid).with(|| format!("pidfd_open({pid})"))?;
+    Ok(Launched { pid, pidfd })
+}

@@ -1,0 +1,195 @@
+//! Where the serving process of a sandbox listens, and who gets to be it: binding the socket is the lock.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Component, Path, PathBuf};
+
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
+};
+use sha2::{Digest, Sha256};
+
+/// Directory of the sockets unless the caller names another: containerd's build-time default, which its
+/// tools compute too. It does not follow containerd's state directory.
+const DEFAULT_DIR: &str = "/run/containerd/s";
+
+/// Longest path of a socket (`sun_path` with its NUL, less what Go allows itself).
+const LONGEST: usize = 106;
+
+/// The path of the socket for a sandbox: one for each of (containerd, namespace, group).
+pub fn path(
+    dir: Option<&str>,
+    grpc_address: &str,
+    ctr_ns: &str,
+    group: &str,
+) -> Result<PathBuf, String> {
+    let joined = join(&[grpc_address, ctr_ns, group]);
+    let digest = Sha256::digest(joined.as_bytes());
+    let mut name = String::with_capacity(64);
+    for byte in digest {
+        let _ = write!(name, "{byte:02x}");
+    }
+    let path = Path::new(dir.unwrap_or(DEFAULT_DIR)).join(name);
+    if path.as_os_str().len() > LONGEST {
+        return Err(format!(
+            "socket path {} is longer than {LONGEST} characters",
+            path.display()
+        ));
+    }
+    Ok(path)
+}
+
+/// The address in containerd's notation.
+pub fn address(path: &Path) -> String {
+    format!("unix://{}", path.display())
+}
+
+/// Go's `path.Join`: empty parts are dropped, slashes and dots normalised.
+fn join(parts: &[&str]) -> String {
+    let text = parts
+        .iter()
+        .filter(|p| !p.is_empty())
+        .copied()
+        .collect::<Vec<_>>()
+        .join("/");
+    let mut clean = PathBuf::new();
+    for component in Path::new(&text).components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                if !clean.pop() {
+                    clean.push("..");
+                }
+            }
+            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => {
+                clean.push(component)
+            }
+        }
+    }
+    clean.to_string_lossy().into_owned()
+}
+
+/// What an attempt to become the serving process led to.
+#[derive(Debug)]
+pub enum Claim {
+    /// Nobody served: we do.
+    Ours(UnixListener),
+    /// Somebody accepts connections there already.
+    Served,
+}
+
+/// Binds `path`, or finds who serves it. Two callers may race: one binds, the other sees it accept, because a
+/// bound socket takes connections into its backlog before anybody serves it.
+pub fn claim(path: &Path) -> io::Result<Claim> {
+    if let Some(dir) = path.parent()
+        && !dir.exists()
+    {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)?;
+    }
+    for _attempt in 0..2 {
+        match listen_on(path) {
+            Ok(listener) => return Ok(Claim::Ours(listener)),
+            Err(e) if e.kind() == ErrorKind::AddrInUse => {
+                if accepts(path) {
+                    return Ok(Claim::Served);
+                }
+                match fs::remove_file(path) {
+                    Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
+                    _ => {}
+                }
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    Err(io::Error::new(
+        ErrorKind::AddrInUse,
+        format!(
+            "{}: bound by another process that does not accept",
+            path.display()
+        ),
+    ))
+}
+
+/// Whether somebody accepts connections at `path`.
+pub fn accepts(path: &Path) -> bool {
+    UnixStream::connect(path).is_ok()
+}
+
+/// Binds and listens. Between bind and listen the file exists and refuses: a racing caller would take it for
+/// dead and unlink it. So the socket listens under a name of our own, is made private there, and is then
+/// linked to its place, which fails when that is taken: whoever sees it sees it accept.
+fn listen_on(path: &Path) -> io::Result<UnixListener> {
+    let own = path.with_file_name(format!(".{}", std::process::id()));
+    let _ = fs::remove_file(&own);
+    let fd = socket(
+        AddressFamily::Unix,
+        SockType::Stream,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )?;
+    bind(fd.as_raw_fd(), &UnixAddr::new(&own)?)?;
+    let placed = fs::set_permissions(&own, fs::Permissions::from_mode(0o600))
+        .and_then(|()| listen(&fd, Backlog::MAXCONN).map_err(io::Error::from))
+        .and_then(|()| match fs::hard_link(&own, path) {
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => Err(ErrorKind::AddrInUse.into()),
+            linked => linked,
+        });
+    let _ = fs::remove_file(&own);
+    placed.map(|()| UnixListener::from(fd))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_is_the_one_that_containerd_computes() {
+        let expected =
+            "/run/containerd/s/a99a1752d3a0fadfb1f869026f16760475df03a572e20f4ccea9e6c1e5470b72";
+        assert_eq!(
+            path(None, "/run/containerd/containerd.sock", "k8s.io", "abc").unwrap(),
+            Path::new(expected)
+        );
+        assert_eq!(
+            path(None, "/run//containerd/./containerd.sock", "k8s.io", "abc").unwrap(),
+            Path::new(expected)
+        );
+    }
+
+    #[test]
+    fn a_directory_that_is_too_long_is_refused() {
+        let dir = "/".to_owned() + &"d".repeat(60);
+        assert!(
+            path(Some(&dir), "/a", "n", "i")
+                .unwrap_err()
+                .contains("106")
+        );
+    }
+
+    #[test]
+    fn the_second_claim_finds_the_first_serving_and_a_dead_socket_is_taken_over() {
+        let dir = std::env::temp_dir().join(format!("rsrun-claim-{}", std::process::id()));
+        let path = dir.join("s");
+        let Claim::Ours(listener) = claim(&path).unwrap() else {
+            panic!("nobody serves it yet")
+        };
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        assert!(matches!(claim(&path).unwrap(), Claim::Served));
+        drop(listener);
+        assert!(
+            matches!(claim(&path).unwrap(), Claim::Ours(_)),
+            "the file alone does not serve"
+        );
+        fs::remove_dir_all(dir).unwrap();
+    }
+}
