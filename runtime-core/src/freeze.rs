@@ -89,8 +89,10 @@ impl<'a> Freezer<'a, '_> {
                 path: self.text(path)?,
                 value: self.text(value)?,
             },
-            Step::AttachRoot { tree } => Step::AttachRoot {
+            Step::LoopbackUp => Step::LoopbackUp,
+            Step::AttachRoot { tree, at } => Step::AttachRoot {
                 tree: self.number(*tree)?,
+                at: self.text(at)?,
             },
             Step::OpenRoot => Step::OpenRoot,
             Step::MountFilesystem {

@@ -21,16 +21,17 @@ pub fn run(global: &Global, create: &Create) -> Result<()> {
 
 /// The terminal to its socket, the pid to its file.
 pub fn hand_over(create: &Create, created: &Created) -> Result<()> {
+    super::warn(&created.warnings);
     match (&created.console, &create.console_socket) {
         (Some(master), Some(socket)) => terminal::send_master(socket, master)?,
         (Some(_), None) => {
             return Err(Error::invalid(
-                "cannot allocate a terminal for a detached container without --console-socket",
+                "cannot allocate tty for a detached container without a console socket (--console-socket)",
             ));
         }
         (None, Some(_)) => {
             return Err(Error::invalid(
-                "--console-socket was given, but process.terminal is false",
+                "cannot use a console socket (--console-socket): process.terminal is false",
             ));
         }
         (None, None) => {}

@@ -41,6 +41,7 @@ pub fn run(global: &Global, exec: &Exec) -> Result<ExitCode> {
         ignore_paused: exec.ignore_paused,
     };
     let started = container.exec(&request, &never_cancelled()?)?;
+    super::warn(&started.warnings);
     write_pid_file(exec.pid_file.as_deref(), started.process.pid())?;
     // The container holds what it was given; the other ends must see its end, not ours.
     drop(request);
@@ -143,9 +144,12 @@ fn extend(
 fn parse_user(text: &str) -> Result<(u32, Option<u32>)> {
     let number = |part: &str| {
         let digits = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-        part.parse::<u32>().ok().filter(|_| digits).ok_or_else(|| {
-            Error::invalid(format!("--user {text:?}: uid[:gid] in digits is needed"))
-        })
+        part.parse::<u32>()
+            .ok()
+            .filter(|id| digits && *id != u32::MAX)
+            .ok_or_else(|| {
+                Error::invalid(format!("--user {text:?}: uid[:gid] in digits is needed"))
+            })
     };
     match text.split_once(':') {
         Some((uid, gid)) => Ok((number(uid)?, Some(number(gid)?))),
@@ -169,6 +173,7 @@ mod tests {
             "+1",
             " 1",
             "0x1",
+            "4294967295",
             "4294967296",
             "root",
             "1:x",

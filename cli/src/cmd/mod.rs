@@ -61,6 +61,12 @@ fn absolute(path: &Path) -> Result<PathBuf> {
 
 /// What create and run ask the core for. Streams are this process's own when there is no terminal.
 fn request(global: &Global, create: &args::Create) -> Result<CreateRequest> {
+    let sockets = activation_sockets();
+    // In the container the program is pid 1, and that is who may take the sockets.
+    let extra_env = match sockets {
+        0 => Vec::new(),
+        n => vec![format!("LISTEN_FDS={n}"), "LISTEN_PID=1".to_owned()],
+    };
     Ok(CreateRequest {
         id: ContainerId::parse(&create.id)?,
         bundle: absolute(&create.bundle)?,
@@ -68,11 +74,29 @@ fn request(global: &Global, create: &args::Create) -> Result<CreateRequest> {
         terminal: None,
         no_pivot: create.no_pivot,
         no_new_keyring: create.no_new_keyring,
-        preserve_fds: create.preserve_fds,
+        preserve_fds: create.preserve_fds + sockets,
+        extra_env,
         systemd_cgroup: global.systemd_cgroup,
         group: None,
         rootfs_mounts: Vec::new(),
     })
+}
+
+/// Sockets that systemd (or who speaks like it) has left from descriptor 3 on, meant for this process.
+fn activation_sockets() -> u32 {
+    let number = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
+    match (number("LISTEN_FDS"), number("LISTEN_PID")) {
+        (Some(sockets), Some(pid)) if pid == std::process::id() => sockets,
+        _ => 0,
+    }
+}
+
+/// What was left out of what was asked for: on standard error and in the log.
+fn warn(warnings: &[String]) {
+    for warning in warnings {
+        log::warn!("{warning}");
+        eprintln!("rsrun: warning: {warning}");
+    }
 }
 
 fn own_streams() -> Result<Streams> {

@@ -35,6 +35,7 @@ pub fn run(global: &Global, run: &Run) -> Result<ExitCode> {
     }
     let incoming = Incoming::collect()?;
     let mut created = containers.create(request, &cancel)?;
+    super::warn(&created.warnings);
     let console = created.console.take();
     let container = &created.container;
     undone_on_failure(&containers, container, &cancel, || {
@@ -42,7 +43,7 @@ pub fn run(global: &Global, run: &Run) -> Result<ExitCode> {
             (Some(master), Some(socket)) => terminal::send_master(socket, master)?,
             (None, Some(_)) => {
                 return Err(Error::invalid(
-                    "--console-socket was given, but process.terminal is false",
+                    "cannot use a console socket (--console-socket): process.terminal is false",
                 ));
             }
             _ => {}

@@ -44,7 +44,11 @@ pub fn pause(global: &Global, id: &str) -> Result<()> {
 
 /// `resume`
 pub fn resume(global: &Global, id: &str) -> Result<()> {
-    container(global, id)?.resume()
+    let container = container(global, id)?;
+    match container.status()? {
+        Status::Paused => container.resume(),
+        found => Err(stopped(id, found, "container not paused")),
+    }
 }
 
 fn stopped(id: &str, found: Status, text: &str) -> Error {

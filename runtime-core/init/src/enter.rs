@@ -119,10 +119,11 @@ impl<'a> Child<'a> {
             Step::Reborn => namespaces::be_reborn(self),
             Step::OpenProc => procfs::open(self),
             Step::TimeNamespace { offsets } => namespaces::new_time(self, offsets),
+            Step::LoopbackUp => namespaces::loopback_up(),
             Step::Hostname { name } => raw::sethostname(name),
             Step::Domainname { name } => raw::setdomainname(name),
             Step::Sysctl { path, value } => procfs::sysctl(self, path, value),
-            Step::AttachRoot { tree } => root::attach(self, *tree),
+            Step::AttachRoot { tree, at } => root::attach(self, *tree, at),
             Step::OpenRoot => root::open(self),
             Step::MountFilesystem { fstype, source, params, flags, target, copy_up, after } =>
                 mounts::filesystem(self, &mounts::Filesystem {

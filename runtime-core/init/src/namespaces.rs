@@ -26,6 +26,12 @@ pub fn be_reborn(child: &Child<'_>) -> Outcome<()> {
     }
 }
 
+/// A new network namespace has its loopback down.
+pub fn loopback_up() -> Outcome<()> {
+    let socket = raw::inet_socket()?;
+    raw::set_interface_up(socket.at(), c"lo")
+}
+
 /// A time namespace takes its offsets before its first process enters.
 pub fn new_time(child: &Child<'_>, offsets: &CStr) -> Outcome<()> {
     raw::unshare(u64::from(libc::CLONE_NEWTIME.cast_unsigned()))?;

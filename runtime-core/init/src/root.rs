@@ -1,24 +1,38 @@
 //! How the container's root becomes the root of this process.
 //!
-//! The tree is attached over `/` of the new mount namespace, but the process's own root stays the old
-//! one beneath it until `PivotRoot`: hooks of createContainer enter by it, and the host's /dev/null is
+//! The tree is attached at its own path, or over `/` of the new mount namespace, but the process's own root
+//! stays the old one until `PivotRoot`: hooks of createContainer enter by it, and the host's /dev/null is
 //! reached by it.
+
+use core::ffi::CStr;
 
 use crate::enter::Child;
 use crate::leftovers;
 use crate::masks;
-use crate::raw::{self, MountAttr, Outcome};
+use crate::raw::{self, MountAttr, OpenHow, Outcome};
 
 /// Makes every mount of this namespace a slave, so that nothing done here travels to the host, and
 /// attaches the tree.
-pub fn attach(child: &mut Child<'_>, tree: i32) -> Outcome<()> {
+pub fn attach(child: &mut Child<'_>, tree: i32, at: &CStr) -> Outcome<()> {
     let slave = MountAttr {
         propagation: libc::MS_SLAVE,
         ..MountAttr::default()
     };
     raw::mount_setattr(libc::AT_FDCWD, c"/", libc::AT_RECURSIVE, &slave)?;
     masks::prepare(child)?;
-    raw::move_mount_over_root(tree)?;
+    let how = OpenHow {
+        flags: (libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC)
+            .cast_unsigned()
+            .into(),
+        mode: 0,
+        resolve: libc::RESOLVE_NO_SYMLINKS,
+    };
+    // The path is the host's, in a mount namespace that is ours alone: wherever it leads, the tree is
+    // what the descriptor says. A user namespace may not get there.
+    match raw::openat2(libc::AT_FDCWD, at, &how) {
+        Ok(place) => raw::move_mount(tree, place.at())?,
+        Err(_) => raw::move_mount_over_root(tree)?,
+    }
     child.root = tree;
     Ok(())
 }

@@ -157,15 +157,17 @@ pub enum Step<P: Stage> {
     /// New time namespace: unshare, write `offsets` ("monotonic S NS\nboottime S NS\n") to
     /// `self/timens_offsets` of *proc*, enter it by `self/ns/time_for_children`.
     TimeNamespace { offsets: P::Text },
+    /// Set `lo` up in the network namespace that was made for this process.
+    LoopbackUp,
     /// `sethostname`.
     Hostname { name: P::Text },
     /// `setdomainname`.
     Domainname { name: P::Text },
     /// Write `value` to `sys/<path>` of *proc*; `path` has slashes, never `..`.
     Sysctl { path: P::Text, value: P::Text },
-    /// Make all mounts of this namespace slaves, attach the detached tree `fd` over `/`, keep it as
-    /// *root*. The process's own root stays the old one until `PivotRoot`.
-    AttachRoot { tree: P::Fd },
+    /// Make all mounts of this namespace slaves, attach the detached tree `tree` at the host's path `at`
+    /// (where hooks look for it; over `/` where this process may not get there), keep it as *root*. The process's own root stays the old one until `PivotRoot`.
+    AttachRoot { tree: P::Fd, at: P::Text },
     /// *root* := the present `/` (exec, hooks inside).
     OpenRoot,
     /// Create a filesystem (`fsopen`, `fsconfig`, `fsmount`) and attach it at `target`.

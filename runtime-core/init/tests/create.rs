@@ -31,7 +31,7 @@ fn early() -> Steps {
 fn mounts(tree: i32) -> Steps {
     let mut steps = vec![
         Step::OpenProc,
-        Step::AttachRoot { tree },
+        Step::AttachRoot { tree, at: c"/" },
         mount("proc", "/proc", &[]),
         mount("tmpfs", "/dev", &[("mode", "755"), ("size", "65536k")]),
         mount(

@@ -79,6 +79,7 @@ fn a_new_user_namespace_mounts_masks_and_pivots() {
         },
         Step::AttachRoot {
             tree: tree.as_raw_fd(),
+            at: c"/",
         },
     ];
     steps.extend(everything_mounted());
@@ -226,6 +227,7 @@ fn a_foreign_pid_namespace_is_entered_by_a_second_birth() {
         Step::OpenProc,
         Step::AttachRoot {
             tree: tree.as_raw_fd(),
+            at: c"/",
         },
         mount("tmpfs", "/dev", &[]),
         Step::PivotRoot,

@@ -10,7 +10,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::kill::is_gone;
 use super::walk::walk;
-use super::{Cgroup, Events};
+use super::{Cgroup, Events, Mount, open_below};
 use crate::error::{Context, Error, ErrorKind, Result};
 
 /// Between tries when neither a process nor a cgroup below explains EBUSY (one just being made).
@@ -105,4 +105,16 @@ impl Cgroup {
 enum Removed {
     Gone,
     Busy,
+}
+
+/// Removes the cgroup at `path` if it has neither processes nor cgroups below it; anything else stays.
+pub fn remove_if_empty(mount: &Mount, path: &str) -> Result<()> {
+    let Ok(_there) = open_below(mount.dir(), path) else {
+        return Ok(());
+    };
+    let relative = path.trim_start_matches('/');
+    match nix::unistd::unlinkat(mount.dir(), relative, nix::unistd::UnlinkatFlags::RemoveDir) {
+        Ok(()) | Err(Errno::ENOENT | Errno::EBUSY | Errno::ENOTEMPTY) => Ok(()),
+        Err(errno) => Err(Error::os(errno, format!("rmdir(cgroup {path})"))),
+    }
 }

@@ -40,11 +40,15 @@ impl Containers {
         let host = self.host()?;
         let bundle = Bundle::open(&request.bundle)?;
         let loaded = bundle.load()?;
-        let spec = loaded.document;
+        let mut spec = loaded.document;
+        add_environment(&mut spec, &request.extra_env);
         let plan = self.plan_for(&request, &spec, &host)?;
-        for warning in loaded.warnings.iter().chain(&plan.warnings) {
-            log::debug!("container {}: {warning}", request.id);
-        }
+        let warnings: Vec<_> = loaded
+            .warnings
+            .iter()
+            .chain(&plan.warnings)
+            .cloned()
+            .collect();
         let record = intent(&request, &spec, &plan)?;
         let entry = self.store.reserve(&request.id)?;
         let id = request.id.clone();
@@ -78,6 +82,7 @@ impl Containers {
                     container,
                     console: launched.console,
                     launching: launched.launching,
+                    warnings,
                 })
             }
             Err(error) => {
@@ -139,6 +144,15 @@ fn intent(request: &CreateRequest, spec: &Spec, plan: &ContainerPlan) -> Result<
             .map_err(|e| Error::new(ErrorKind::Internal, e.to_string()))?,
         owner: nix::unistd::getuid().as_raw(),
     })
+}
+
+/// Variables that belong to this call and not to the bundle, such as LISTEN_FDS.
+fn add_environment(spec: &mut Spec, extra: &[String]) {
+    if let Some(process) = spec.process_mut().as_mut().filter(|_| !extra.is_empty()) {
+        let mut env = process.env().clone().unwrap_or_default();
+        env.extend_from_slice(extra);
+        process.set_env(Some(env));
+    }
 }
 
 fn cgroups_path(spec: &Spec) -> Option<String> {

@@ -2,6 +2,7 @@
 
 use super::hooks::Runner;
 use super::{Container, Containers, Deleted, KILL_PATIENCE, Status};
+use crate::cgroup::Mount;
 use crate::error::{Context, ErrorKind, Result};
 use crate::id::ContainerId;
 use crate::process::Cancel;
@@ -34,11 +35,21 @@ impl Container {
         if let Some(cgroup) = &self.cgroup {
             cgroup.remove(KILL_PATIENCE)?;
         }
+        self.remove_stale_cgroup()?;
         self.poststop(cancel);
         Ok(Deleted {
             pid: self.pid(),
             exit: self.entry.exit(),
         })
+    }
+
+    /// A directory at the recorded path that is not known to be the container's own (another boot, or only
+    /// intended): rmdir takes it only when nobody is in it.
+    fn remove_stale_cgroup(&self) -> Result<()> {
+        match (&self.cgroup, &self.record.cgroup) {
+            (None, Some(facts)) => crate::cgroup::remove_if_empty(&Mount::find()?, &facts.path),
+            _ => Ok(()),
+        }
     }
 
     /// A failing poststop hook does not keep a container from being deleted (the specification says

@@ -39,9 +39,6 @@ impl Container {
             home: crate::passwd::home_below(root.as_fd(), request.process.user().uid())?,
         };
         let planned = plan::exec(&request.process, &self.record.exec, &ask, &self.host)?;
-        for warning in &planned.warnings {
-            log::debug!("container {}: {warning}", self.id);
-        }
         let own = self.need_cgroup()?;
         let launched = match &request.cgroup {
             Some(path) => self.launch(
@@ -64,6 +61,7 @@ impl Container {
             process: launched.process,
             console: launched.console,
             launching: launched.launching,
+            warnings: planned.warnings,
         })
     }
 

@@ -1,12 +1,12 @@
 //! The facade: containers of one state root, and what can be done with one.
 
 mod create;
-mod namespace;
 mod delete;
 mod exec;
 mod hooks;
 mod listener;
 mod lookups;
+mod namespace;
 mod start;
 
 use std::fmt;
@@ -90,6 +90,8 @@ pub struct CreateRequest {
     pub no_new_keyring: bool,
     /// Descriptors 3 … 3+n-1 of the caller are inherited.
     pub preserve_fds: u32,
+    /// `NAME=value` added to the process's environment.
+    pub extra_env: Vec<String>,
     /// Use the systemd cgroup driver.
     pub systemd_cgroup: bool,
     /// Name of the group (pod) that the container belongs to, recorded for clean-up after a crash.
@@ -107,6 +109,8 @@ pub struct Created {
     pub console: Option<OwnedFd>,
     /// Keeps an early exit of its init until who created it has registered the pid.
     pub launching: Launching,
+    /// What was asked for, is unknown, and was left out as the specification says: for the edge's log.
+    pub warnings: Vec<String>,
 }
 
 /// A process to add to a running container.
@@ -135,6 +139,8 @@ pub struct Started {
     pub console: Option<OwnedFd>,
     /// Keeps an early exit until who started it has registered the pid.
     pub launching: Launching,
+    /// What was asked for, is unknown, and was left out: for the edge's log.
+    pub warnings: Vec<String>,
 }
 
 /// Whom a kill reaches.

@@ -64,7 +64,7 @@ pub fn open_all<'a>(
     make_userns: &dyn Fn(&IdMaps) -> Result<OwnedFd>,
 ) -> Result<Vec<Held<'a>>> {
     let root = plan.steps.iter().find_map(|step| match step {
-        Step::AttachRoot { tree } => Some(*tree),
+        Step::AttachRoot { tree, .. } => Some(*tree),
         _ => None,
     });
     let mut held = Vec::with_capacity(plan.fds.len());

@@ -1,6 +1,6 @@
 //! What is refused of a spec as a whole, before any part of it is planned.
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Process, Spec};
 
 use super::text::key;
 use crate::error::{Error, Result};
@@ -60,10 +60,10 @@ pub(super) fn nothing_unsupported(spec: &Spec, host: &Host) -> Result<()> {
 }
 
 /// `process.oomScoreAdj`, within what the kernel takes.
-pub(super) fn oom_score_adj(spec: &Spec) -> Result<Option<i32>> {
-    match spec.process().as_ref().and_then(|p| p.oom_score_adj()) {
+pub(super) fn oom_score_adj(process: &Process, place: &str) -> Result<Option<i32>> {
+    match process.oom_score_adj() {
         Some(score) if !(-1000..=1000).contains(&score) => Err(Error::spec(
-            "/process/oomScoreAdj",
+            place,
             format!("{score} is not between -1000 and 1000"),
         )),
         score => Ok(score),

@@ -10,7 +10,7 @@ use super::devices::Way;
 use super::draft::Draft;
 use super::facts::{ContainerHooks, ContainerPlan, CreateFacts, ExecFacts, ProcessDefaults};
 use super::mounts::{Later, Mounts, SLAVE_TREE};
-use super::namespaces::{Namespaces, PID, TIME, USER, maps_of};
+use super::namespaces::{NET, Namespaces, PID, TIME, USER, maps_of};
 use super::options::{self, PRIVATE};
 use super::process::{End, Ending, Origin, Resolved};
 use super::text::{entry, inside, literal, text};
@@ -118,7 +118,8 @@ impl Creation<'_> {
             self.join_in_child(USER)?;
             self.draft.step(Step::BecomeRoot);
             self.draft.step(Step::Unshare { flags: new & !TIME });
-            if new & PID != 0 || self.namespaces.joins(PID) {
+            // One that is joined was entered by the thread: this process is in it already.
+            if new & PID != 0 {
                 self.draft.step(Step::Reborn);
             }
             return Ok(());
@@ -183,6 +184,9 @@ impl Creation<'_> {
                 offsets: literal(&offsets),
             });
         }
+        if self.namespaces.new & NET != 0 {
+            self.draft.step(Step::LoopbackUp);
+        }
         let given = |field: &Option<String>| field.clone().filter(|name| !name.is_empty());
         if let Some(name) = given(self.spec.hostname()) {
             let name = text("/hostname", name)?;
@@ -216,14 +220,20 @@ impl Creation<'_> {
             }
             _ => SLAVE_TREE,
         };
+        let path = self.facts.bundle.join(root.path());
+        // Without pivot_root the tree has to be on top of `/` in the end.
+        let at = match self.facts.no_pivot {
+            true => literal("/"),
+            false => text("/root/path", &path)?,
+        };
         let tree = self.draft.fd(FdSource::Tree {
-            path: self.facts.bundle.join(root.path()),
+            path,
             recursive: true,
             changes: vec![apart],
             idmap: None,
             idmap_recursive: false,
         });
-        self.draft.step(Step::AttachRoot { tree });
+        self.draft.step(Step::AttachRoot { tree, at });
         let proc_later = self.namespaces.joins(PID) && !self.namespaces.has(USER);
         let later = self.mounts.attach(&mut self.draft, proc_later)?;
         if !self.mounts.dev_is_bound() {

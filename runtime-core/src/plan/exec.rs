@@ -33,7 +33,11 @@ pub fn exec(
     };
     let resolved = Resolved::read(process, &facts.defaults, &origin, host)?;
     let affinity = process.exec_cpu_affinity().as_ref();
-    inside(resolved, affinity, facts, ask.preserve_fds, host)
+    let mut planned = inside(resolved, affinity, facts, ask.preserve_fds, host)?;
+    if let Some(score) = checks::oom_score_adj(process, "/oomScoreAdj")? {
+        planned.plan.adoption.oom_score_adj = Some(score);
+    }
+    Ok(planned)
 }
 
 /// The plan of a hook that runs in the container: as confined as the container's own process, whose
@@ -235,7 +239,10 @@ pub(super) fn facts_of(
         no_new_keyring: facts.no_new_keyring,
         personality: personality.map(scheduling::personality).transpose()?,
         memory_policy: memory_policy.map(scheduling::memory_policy).transpose()?,
-        oom_score_adj: checks::oom_score_adj(spec)?,
+        oom_score_adj: match spec.process() {
+            Some(process) => checks::oom_score_adj(process, "/process/oomScoreAdj")?,
+            None => None,
+        },
         defaults: ProcessDefaults {
             capabilities: Some(resolved.capabilities),
             rlimits: resolved.rlimits.clone(),

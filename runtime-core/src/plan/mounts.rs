@@ -117,7 +117,7 @@ impl<'a> Mounts<'a> {
         let tree = draft.fd(FdSource::Tree {
             path: self.facts.bundle.join(source),
             recursive: mount.options.bind == Some(Depth::Tree),
-            changes: apart.into_iter().chain(self.of_clone(mount)).collect(),
+            changes: apart.into_iter().chain(mount.options.changes()).collect(),
             idmap,
             idmap_recursive: mount.options.idmap == Some(Depth::Tree),
         });
@@ -126,15 +126,6 @@ impl<'a> Mounts<'a> {
             target: mount.target_text()?,
         });
         Ok(())
-    }
-
-    /// In a user namespace of our own, what the host has locked can't be cleared: only what is asked
-    /// for is changed there.
-    fn of_clone(&self, mount: &OneMount<'_>) -> Vec<MountAttributes> {
-        match self.host.in_user_namespace {
-            true => mount.options.changes(),
-            false => mount.options.of_clone(),
-        }
     }
 
     fn root_is_shared(&self) -> bool {

@@ -4,7 +4,7 @@ use rsrun_init::step::MountAttributes;
 
 use super::option_words::{
     ATIME, Bind, Clear, CopyUp, Effect, IdMap, NotSuperblock, NotTimes, Nothing, One, Propagation,
-    RECURSIVE_WORDS, RELATIME, Remount, SETTABLE, Set, Superblock, Times, Tree, WORDS, meaning,
+    RECURSIVE_WORDS, RELATIME, Remount, Set, Superblock, Times, Tree, WORDS, meaning,
 };
 pub(super) use super::option_words::{Depth, PRIVATE, RDONLY, SHARED, SLAVE, UNBINDABLE};
 use super::text::entry;
@@ -82,32 +82,12 @@ impl Options {
                 format!("{word:?} is no option of a bind mount"),
             ));
         }
-        match self.superblock.first() {
-            Some(word) => Err(Error::spec(
-                place,
-                format!("{word:?} is an option of a filesystem, not of a bind mount"),
-            )),
-            None => Ok(()),
-        }
+        // Words for a superblock (`sync`) mean nothing to a clone; mount(8) and runc take them too.
+        Ok(())
     }
 
-    /// The `mount_setattr` calls that give a clone its attributes, in order. Where a word asks for
-    /// an attribute, the clone has exactly those that are asked for, as with runc; where none does,
-    /// it keeps what its source has.
-    pub(super) fn of_clone(&self) -> Vec<MountAttributes> {
-        let exact = self.own.change(One).map(|change| MountAttributes {
-            clear: change.clear | SETTABLE & !change.set,
-            ..change
-        });
-        let below = self.below.change(Tree);
-        exact
-            .into_iter()
-            .chain(below)
-            .chain(self.propagations())
-            .collect()
-    }
-
-    /// The same for what is mounted already: only what is asked for changes.
+    /// The `mount_setattr` calls, in order: only what is asked for changes, so a bind is never weaker than
+    /// its source but where a word says so.
     pub(super) fn changes(&self) -> Vec<MountAttributes> {
         let own = self.own.change(One);
         let below = self.below.change(Tree);
@@ -192,18 +172,18 @@ mod tests {
 
     #[test]
     fn a_bind_without_attribute_words_leaves_its_source_as_it_is() {
-        assert_eq!(read(&["rbind"]).of_clone(), []);
-        assert_eq!(read(&["bind", "defaults", "norelatime"]).of_clone(), []);
-        assert_eq!(read(&["rbind", "rprivate"]).of_clone().len(), 1);
+        assert_eq!(read(&["rbind"]).changes(), []);
+        assert_eq!(read(&["bind", "defaults", "norelatime"]).changes(), []);
+        assert_eq!(read(&["rbind", "rprivate"]).changes().len(), 1);
     }
 
     #[test]
-    fn a_bind_with_attribute_words_has_those_and_no_others() {
-        let [change] = read(&["rbind", "ro", "nodev"]).of_clone()[..] else {
+    fn a_bind_keeps_what_no_word_changes() {
+        let [change] = read(&["rbind", "ro", "nodev"]).changes()[..] else {
             panic!()
         };
         assert_eq!(change.set, RDONLY | NODEV);
-        assert_eq!(change.clear, NOSUID | NOEXEC | NOSYMFOLLOW);
+        assert_eq!(change.clear, 0);
         assert!(!change.recursive, "mounts below keep theirs");
     }
 

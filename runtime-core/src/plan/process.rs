@@ -87,6 +87,15 @@ impl Resolved {
             limits => limits,
         };
         let user = process.user();
+        // (uid_t)-1 means "leave it" to the kernel: whoever asks for it would stay root.
+        for (id, field) in [(user.uid(), "uid"), (user.gid(), "gid")] {
+            if id == u32::MAX {
+                return Err(Error::spec(
+                    format!("{place}/user/{field}"),
+                    format!("{id} is no id"),
+                ));
+            }
+        }
         let program = environment::program_words(&argv, &env);
         Ok(Self {
             cwd: working_directory(process, place)?,

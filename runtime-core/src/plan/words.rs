@@ -96,7 +96,7 @@ pub fn words_in(plan: &Plan, step: &PlanStep) -> String {
             }
             _ => step_words(step),
         },
-        Step::AttachRoot { tree } => match source(tree) {
+        Step::AttachRoot { tree, .. } => match source(tree) {
             Some(FdSource::Tree { path, .. }) => format!("attach the root {}", path.display()),
             _ => step_words(step),
         },
@@ -138,6 +138,7 @@ pub fn step_words(step: &PlanStep) -> String {
                 shown(offsets)
             )
         }
+        Step::LoopbackUp => "set the loopback interface up".into(),
         Step::Hostname { name } => format!("set hostname {}", shown(name)),
         Step::Domainname { name } => format!("set domainname {}", shown(name)),
         Step::Sysctl { path, value } => format!("write sysctl {} = {}", shown(path), shown(value)),
@@ -160,7 +161,7 @@ pub fn step_words(step: &PlanStep) -> String {
 
 fn file_words(step: &PlanStep) -> String {
     match step {
-        Step::AttachRoot { tree } => format!("attach the root [{}]", tree.0),
+        Step::AttachRoot { tree, .. } => format!("attach the root [{}]", tree.0),
         Step::OpenRoot => "open the root".into(),
         Step::MountFilesystem {
             fstype,

@@ -39,8 +39,8 @@ pub struct Record {
     /// Its cgroup, as soon as it is made.
     #[serde(default)]
     pub cgroup: Option<CgroupFacts>,
-    /// Its init, once that stands at the gate.
-    #[serde(default)]
+    /// Its init, once that stands at the gate: `pid` and `startTime` of the document.
+    #[serde(flatten)]
     pub init: Option<InitFacts>,
     /// Name of the group of containers that its shim serves together.
     #[serde(default)]

@@ -68,6 +68,7 @@ impl Owner {
             no_pivot: call.options.no_pivot,
             no_new_keyring: call.options.no_new_keyring,
             preserve_fds: 0,
+            extra_env: Vec::new(),
             systemd_cgroup: call.options.systemd_cgroup,
             group: Some(self.sandbox.group.clone()),
             rootfs_mounts: if self.mounted {

@@ -316,6 +316,44 @@ pub fn resize_terminal(terminal: i32, rows: u16, columns: u16) -> Outcome<()> {
     .map(drop)
 }
 
+/// A datagram socket of AF_INET: what interfaces are configured through.
+pub fn inet_socket() -> Outcome<Fd> {
+    let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
+    // SAFETY: only numbers are passed.
+    descriptor(unsafe { call3(libc::SYS_socket, word(libc::AF_INET), word(kind), 0) })
+}
+
+/// `struct ifreq` as SIOCSIFFLAGS reads it.
+#[repr(C)]
+struct InterfaceFlags {
+    name: [u8; 16],
+    flags: i16,
+    unused: [u8; 22],
+}
+
+/// `ioctl(SIOCSIFFLAGS)` with `IFF_UP`.
+pub fn set_interface_up(socket: i32, name: &CStr) -> Outcome<()> {
+    let mut request = InterfaceFlags {
+        name: [0; 16],
+        flags: 1,
+        unused: [0; 22],
+    };
+    for (to, from) in request.name.iter_mut().take(15).zip(name.to_bytes()) {
+        *to = *from;
+    }
+    let at = from_ref(&request).expose_provenance();
+    // SAFETY: SIOCSIFFLAGS reads one `struct ifreq` of 40 bytes, which outlives the call.
+    unsafe {
+        call3(
+            libc::SYS_ioctl,
+            word(socket),
+            libc::SIOCSIFFLAGS as usize,
+            at,
+        )
+    }
+    .map(drop)
+}
+
 /// `fchmod(2)`.
 pub fn fchmod(fd: i32, mode: u32) -> Outcome<()> {
     // SAFETY: numbers only.

@@ -382,6 +382,7 @@ pub fn in_root(tree: &OwnedFd, steps: Steps) -> Steps {
         Step::OpenProc,
         Step::AttachRoot {
             tree: tree.as_raw_fd(),
+            at: c"/",
         },
     ];
     all.extend(steps);

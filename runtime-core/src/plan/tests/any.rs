@@ -61,7 +61,7 @@ fn whole(plan: &Plan) {
     assert!(matches!(plan.steps.last(), Some(Step::Execute { .. })));
     for step in &plan.steps {
         let name = match step {
-            Step::AttachTree { tree, .. } | Step::AttachRoot { tree } => tree,
+            Step::AttachTree { tree, .. } | Step::AttachRoot { tree, .. } => tree,
             Step::PlaceFd { fd, .. } | Step::KeepFd { fd } => fd,
             Step::Gate { fifo } => fifo,
             _ => continue,
