@@ -10,12 +10,12 @@ use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg, socket,
 };
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use rsrun_core::sys::terminal::set_window_size;
 use rsrun_core::{Context, Error, ProcessHandle, Result};
 
 use crate::signals::Incoming;
 
 nix::ioctl_read_bad!(get_size, libc::TIOCGWINSZ, libc::winsize);
-nix::ioctl_write_ptr_bad!(set_size, libc::TIOCSWINSZ, libc::winsize);
 
 /// Sends the master to who listens on `socket`, as runc does: its name with SCM_RIGHTS.
 pub fn send_master(path: &Path, master: &OwnedFd) -> Result<()> {
@@ -115,25 +115,27 @@ fn copy(from: &impl AsFd, to: &impl AsFd) -> Result<bool> {
     Ok(true)
 }
 
-#[allow(unsafe_code, reason = "window size ioctls have no safe form in nix")]
-fn copy_size(master: &OwnedFd) {
-    let stdin = std::io::stdin();
-    if !stdin.is_terminal() {
-        return;
+/// Gives the master the size of the user's terminal, if there is one.
+pub fn copy_size(master: &OwnedFd) {
+    if let Some((rows, columns)) = own_size() {
+        // A master whose slaves are all closed may refuse; there is nobody to tell the size then.
+        let _ = set_window_size(master.as_fd(), columns, rows);
     }
+}
+
+/// Rows and columns of the user's terminal; `None` when standard input is no terminal.
+#[allow(unsafe_code, reason = "TIOCGWINSZ has no safe form in nix")]
+pub fn own_size() -> Option<(u16, u16)> {
+    let stdin = std::io::stdin();
     let mut size = libc::winsize {
         ws_row: 0,
         ws_col: 0,
         ws_xpixel: 0,
         ws_ypixel: 0,
     };
-    // SAFETY: `size` is a valid winsize that outlives both calls, and both descriptors are open.
-    unsafe {
-        if get_size(stdin.as_raw_fd(), &raw mut size).is_ok() {
-            // A master whose slaves are all closed may refuse; there is nobody to tell the size then.
-            let _ = set_size(master.as_raw_fd(), &raw const size);
-        }
-    }
+    // SAFETY: `size` is a valid winsize that outlives the call, and the descriptor is open.
+    let known = unsafe { get_size(stdin.as_raw_fd(), &raw mut size) };
+    known.ok().map(|_| (size.ws_row, size.ws_col))
 }
 
 /// The user's terminal in raw mode until dropped.

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use rsrun_core::{ContainerId, Containers, Error, ExecRequest, Result, Streams};
+use rsrun_core::{ContainerId, Containers, Context, Error, ExecRequest, Result, Streams};
 use serde_json::{Value, json};
 
 use super::run::wait_for;
@@ -15,12 +15,17 @@ use crate::terminal;
 pub fn run(global: &Global, exec: &Exec) -> Result<ExitCode> {
     let containers = containers(global)?;
     let container = containers.get(&ContainerId::parse(&exec.id)?)?;
-    let process =
-        rsrun_core::bundle::parse_process(document(exec, container.record())?.as_bytes())?.document;
+    let text = document(exec, container.record())?;
+    let process = rsrun_core::bundle::parse_process(text.as_bytes())
+        .with(|| match &exec.process {
+            Some(path) => format!("--process {}", path.display()),
+            None => "process".to_owned(),
+        })?
+        .document;
     let is_terminal = process.terminal().unwrap_or(false);
     if is_terminal && exec.detach && exec.console_socket.is_none() {
         return Err(Error::invalid(
-            "cannot allocate a terminal for a detached exec without --console-socket",
+            "cannot allocate tty for a detached exec without a console socket (--console-socket)",
         ));
     }
     let incoming = if exec.detach {
@@ -84,6 +89,12 @@ fn document(exec: &Exec, record: &rsrun_core::store::record::Record) -> Result<S
         .ok_or_else(|| Error::invalid("the record has no process"))?;
     fields.insert("args".into(), json!(exec.command));
     fields.insert("terminal".into(), json!(exec.tty));
+    if let Some((height, width)) = terminal::own_size().filter(|_| exec.tty) {
+        fields.insert(
+            "consoleSize".into(),
+            json!({ "height": height, "width": width }),
+        );
+    }
     if let Some(cwd) = &exec.cwd {
         fields.insert("cwd".into(), json!(cwd));
     }

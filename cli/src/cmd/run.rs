@@ -37,6 +37,10 @@ pub fn run(global: &Global, run: &Run) -> Result<ExitCode> {
     let mut created = containers.create(request, &cancel)?;
     super::warn(&created.warnings);
     let console = created.console.take();
+    if let Some(master) = &console {
+        // Before the program runs: many look once.
+        terminal::copy_size(master);
+    }
     let container = &created.container;
     undone_on_failure(&containers, container, &cancel, || {
         match (&console, &run.create.console_socket) {

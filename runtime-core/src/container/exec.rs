@@ -31,12 +31,10 @@ impl Container {
             found => return Err(self.wrong_status(found, "created or running")),
         }
         let init = self.running_init()?;
-        let root = procfs::open_link(&format!("{}/root", init.pid()))
-            .with(|| format!("open(/proc/{}/root)", init.pid()))?;
         let ask = ExecAsk {
             terminal: request.terminal,
             preserve_fds: request.preserve_fds,
-            home: crate::passwd::home_below(root.as_fd(), request.process.user().uid())?,
+            home: home(request, init)?,
         };
         let planned = plan::exec(&request.process, &self.record.exec, &ask, &self.host)?;
         let own = self.need_cgroup()?;
@@ -112,6 +110,17 @@ impl Container {
         }
         error
     }
+}
+
+/// Only looked up where the environment has none: the file is the container's to write.
+fn home(request: &ExecRequest, init: &ProcessHandle) -> Result<Option<String>> {
+    let env = request.process.env();
+    if env.iter().flatten().any(|entry| entry.starts_with("HOME=")) {
+        return Ok(None);
+    }
+    let path = format!("{}/root", init.pid());
+    let root = procfs::open_link(&path).with(|| format!("open(/proc/{path})"))?;
+    crate::passwd::home_below(root.as_fd(), request.process.user().uid())
 }
 
 fn is_errno(error: &Error, errno: Errno) -> bool {
