@@ -39,6 +39,20 @@ pub struct Global {
     /// Use the systemd cgroup driver.
     #[arg(long)]
     pub systemd_cgroup: bool,
+    /// Work without root; only false and auto are supported.
+    #[arg(long, default_value = "auto", value_name = "WORD")]
+    pub rootless: Rootless,
+}
+
+/// Whether to work without root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Rootless {
+    /// Refused: rootless containers are not supported yet.
+    True,
+    /// With root.
+    False,
+    /// With root.
+    Auto,
 }
 
 /// Form of the log.

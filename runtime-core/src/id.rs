@@ -52,6 +52,11 @@ fn check(text: &str, what: &str) -> Result<()> {
             "invalid id of {what} {shown:?}: it names a directory"
         )));
     }
+    if text.starts_with('-') {
+        return Err(Error::invalid(format!(
+            "invalid id of {what} {shown:?}: it begins like an option"
+        )));
+    }
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '+' | '-' | '.');
     match text.chars().find(|c| !allowed(*c)) {
         Some(c) => Err(Error::invalid(format!(
@@ -67,7 +72,9 @@ mod tests {
 
     #[test]
     fn ids_that_could_leave_a_directory_are_refused() {
-        for bad in ["", ".", "..", "a/b", "a/../b", "a\0b", "a b", "é", "a\n"] {
+        for bad in [
+            "", ".", "..", "a/b", "a/../b", "a\0b", "a b", "é", "a\n", "-a",
+        ] {
             assert!(ContainerId::parse(bad).is_err(), "{bad:?}");
         }
         assert!(ExecId::parse(&"a".repeat(256)).is_err());

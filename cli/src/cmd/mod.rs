@@ -48,6 +48,12 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 }
 
 fn containers(global: &Global) -> Result<Containers> {
+    if global.rootless == args::Rootless::True {
+        return Err(Error::unsupported(
+            "rootless containers",
+            "--rootless true: rootless containers are not supported",
+        ));
+    }
     Containers::open(&absolute(&global.root)?)
 }
 

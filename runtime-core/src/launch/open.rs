@@ -106,7 +106,7 @@ fn open_one<'a>(
         },
         FdSource::Inherited(number) => {
             duplicate_of_number(*number, LOWEST_HELD)
-                .with(|| format!("inherited descriptor {number}"))?;
+                .with(|| format!("inherited descriptor {number} (--preserve-fds)"))?;
             Ok(Held::Number(*number))
         }
         FdSource::Namespace { path, flag } => open_namespace(path, *flag).map(Held::Owned),
