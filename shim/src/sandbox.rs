@@ -299,5 +299,5 @@ fn launch(program: Program) -> rsrun_core::Result<Launched> {
     })
     .with(call)?;
     let pidfd = pidfd::pidfd_open(pid).with(|| format!("pidfd_open({pid})"))?;
-    Ok(Launched { pid, pidfd })
+    Ok(Launched { pidfd })
 }

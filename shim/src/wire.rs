@@ -82,6 +82,7 @@ impl Writer {
     }
 
     /// An unsigned field, left out when it is zero.
+    #[cfg(test)]
     pub fn number(&mut self, field: u32, value: u64) {
         if value != 0 {
             self.append(|out| out.write_uint64(field, value));

@@ -144,7 +144,7 @@ impl<'a> Child<'a> {
             Step::OpenConsole { rows, columns, uid, bind } =>
                 console::open(self, (*rows, *columns), *uid, *bind),
             Step::NewSession { terminal } => console::new_session(*terminal),
-            Step::PlaceFd { fd, to, owner } => program::place(*fd, *to, *owner),
+            Step::PlaceFd { fd, to, owner } => program::place(self, *fd, *to, *owner),
             Step::KeepFd { fd } => raw::inherit(*fd),
             Step::SessionKeyring { name } => credentials::session_keyring(self, name),
             Step::Label { file, value } => procfs::label(self, file, value),

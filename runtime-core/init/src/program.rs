@@ -4,7 +4,9 @@ use core::ffi::CStr;
 use core::sync::atomic::Ordering;
 
 use crate::enter::Child;
-use crate::raw::{self, Failed, Outcome};
+use crate::paths;
+use crate::procfs;
+use crate::raw::{self, Failed, Fd, OpenHow, Outcome};
 use crate::step::{InArena, Step, TextList};
 
 /// Changes to `path` and asks the kernel where that is: a directory outside of the root has no path in it
@@ -81,16 +83,41 @@ fn executable(path: &CStr) -> Outcome<()> {
 }
 
 /// `fd` becomes the inherited descriptor `to`, owned by `owner` if one is named.
-pub fn place(fd: i32, to: i32, owner: Option<u32>) -> Outcome<()> {
-    if fd == to {
-        raw::inherit(fd)?;
-    } else {
-        raw::dup_to(fd, to)?;
+pub fn place(child: &Child<'_>, fd: i32, to: i32, owner: Option<u32>) -> Outcome<()> {
+    let own = if to <= 2 { own_null(child, fd) } else { None };
+    match own {
+        // The lowest free number may be the one that is wanted.
+        Some(own) if own.at() == to => raw::inherit(own.keep())?,
+        Some(own) => raw::dup_to(own.at(), to)?,
+        None if fd == to => raw::inherit(fd)?,
+        None => raw::dup_to(fd, to)?,
     }
     match owner {
         Some(uid) => give_to(to, uid),
         None => Ok(()),
     }
+}
+
+/// The container's /dev/null instead of one from outside, whose mode and owner are not the container's to
+/// change. It may be a link to anything, or a device that is denied: then the other one stays (CVE-2026-88265).
+fn own_null(child: &Child<'_>, fd: i32) -> Option<Fd> {
+    if !is_null(fd) {
+        return None;
+    }
+    let how = OpenHow {
+        flags: u64::from((libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC).unsigned_abs()),
+        mode: 0,
+        resolve: libc::RESOLVE_NO_SYMLINKS,
+    };
+    let found = paths::open_again(libc::AT_FDCWD, c"/dev/null", &how).ok()?;
+    if !is_null(found.at()) {
+        return None;
+    }
+    procfs::reopen(child, found.at(), libc::O_RDWR).ok()
+}
+
+fn is_null(fd: i32) -> bool {
+    raw::statx(fd, c"").is_ok_and(|inode| inode.kind() == libc::S_IFCHR && inode.rdev == (1, 3))
 }
 
 /// The host's /dev/null is everybody's, and what can't be given away is used as it is.

@@ -14,7 +14,8 @@ use crate::plan::{FdName, FdSource, IdMaps, Plan};
 use crate::process::ProcessHandle;
 use crate::sys::fds::{duplicate_above, duplicate_of_number};
 use crate::sys::mount::{
-    AT_RECURSIVE, MOUNT_ATTR_IDMAP, MountAttr, OPEN_TREE_CLONE, mount_setattr, open_tree,
+    AT_RECURSIVE, MOUNT_ATTR_IDMAP, MountAttr, OPEN_TREE_CLONE, mount_setattr, null_device,
+    open_tree,
 };
 use crate::sys::namespace_kind;
 use crate::sys::procfs;
@@ -102,7 +103,7 @@ fn open_one<'a>(
     match source {
         FdSource::Stream(number) => match given.streams.get(usize::from(*number)) {
             Some(Some(stream)) => Ok(Held::Borrowed(*stream)),
-            _ => open_path(Path::new("/dev/null"), OFlag::O_RDWR).map(Held::Owned),
+            _ => null().map(Held::Owned),
         },
         FdSource::Inherited(number) => {
             duplicate_of_number(*number, LOWEST_HELD)
@@ -200,6 +201,15 @@ fn clone_tree(path: &Path, recursive: bool, is_root: bool) -> Result<OwnedFd> {
     let text = CString::new(path.as_os_str().as_bytes())
         .map_err(|_| Error::invalid("a path contains NUL"))?;
     open_tree(AT_FDCWD, &text, flags).with(|| named("open_tree"))
+}
+
+/// A null device that is nobody's: a container's root could change mode and owner of the host's through its
+/// descriptor. Without the right to make one there is no right to harm the host's either.
+fn null() -> Result<OwnedFd> {
+    match null_device() {
+        Err(Errno::EPERM | Errno::EACCES) => open_path(Path::new("/dev/null"), OFlag::O_RDWR),
+        made => made.with(|| "make a null device"),
+    }
 }
 
 fn set_attributes(tree: BorrowedFd<'_>, change: &MountAttributes) -> nix::Result<()> {

@@ -155,6 +155,23 @@ pub fn fsmount(context: BorrowedFd<'_>, attributes: u64) -> nix::Result<OwnedFd>
     })
 }
 
+/// `/dev/null` as a node of its own, on a tmpfs that is attached nowhere and goes with the descriptor.
+pub fn null_device() -> nix::Result<OwnedFd> {
+    use nix::fcntl::{OFlag, openat};
+    use nix::sys::stat::{Mode, SFlag, makedev, mknodat};
+    let context = fsopen(c"tmpfs")?;
+    fsconfig_create(context.as_fd())?;
+    let tree = fsmount(context.as_fd(), 0)?;
+    let all = Mode::from_bits_truncate(0o666);
+    mknodat(&tree, c"null", SFlag::S_IFCHR, all, makedev(1, 3))?;
+    openat(
+        &tree,
+        c"null",
+        OFlag::O_RDWR | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+}
+
 /// What the kernel said about a filesystem context that failed (its message log), if anything.
 pub fn fs_message(context: &impl AsFd) -> Option<String> {
     let mut buffer = [0u8; 512];

@@ -2,12 +2,13 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use oci_spec::runtime::Process;
 use rsrun_core::process::Launching;
 use rsrun_core::{ExecId, ExecRequest, Exit, ProcessHandle};
 use tokio::sync::watch;
+use tokio::time::sleep;
 
 use super::policy::{self, ExecOp, Init, Op};
 use super::{ExecCall, Owner, Snapshot, State};
@@ -16,6 +17,9 @@ use crate::event::What;
 use crate::failure::{Failure, Result};
 use crate::io::{self, DrainLimits, Stdio};
 use crate::sandbox::Tracked;
+
+/// How long after an exec was killed in its launch the end of its init may be heard of.
+const END_IS_HEARD: Duration = Duration::from_millis(200);
 
 /// An exec.
 pub struct Exec {
@@ -103,11 +107,38 @@ impl Owner {
                 Ok(pid)
             }
             Err(failure) => {
+                let failure = self.as_of_a_stopped(failure).await;
                 exec.failed();
                 self.exec_is_gone();
                 Err(failure.during("OCI runtime exec failed"))
             }
         }
+    }
+
+    /// What fails in a container whose init has ended fails for that: "killed" or "not found" would say that the
+    /// exec ran out of memory, or is unknown.
+    async fn as_of_a_stopped(&self, failure: Failure) -> Failure {
+        // An init that ends takes its pid namespace along first and can be reaped only then.
+        let is_sign = matches!(
+            failure.code,
+            ttrpc::Code::RESOURCE_EXHAUSTED | ttrpc::Code::NOT_FOUND
+        );
+        let until = Instant::now()
+            + if is_sign {
+                END_IS_HEARD
+            } else {
+                Duration::ZERO
+            };
+        while !matches!(self.state(), Init::Ending | Init::Stopped) {
+            if Instant::now() >= until {
+                return failure;
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+        Failure::new(
+            ttrpc::Code::FAILED_PRECONDITION,
+            format!("init process is not running: {}", failure.text),
+        )
     }
 
     async fn try_start_exec(&self, exec: &Exec) -> Result<(i32, Launching)> {

@@ -73,8 +73,6 @@ pub struct Program {
 /// A launched logging program. It is our child, and whoever reaps children reaps it too.
 #[derive(Debug)]
 pub struct Launched {
-    /// Host pid.
-    pub pid: i32,
     /// For signals and to see its end.
     pub pidfd: OwnedFd,
 }

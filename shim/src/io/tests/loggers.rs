@@ -39,7 +39,6 @@ fn by_shell() -> Launch {
             .unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         Ok(Launched {
-            pid,
             pidfd: pidfd_open(pid).unwrap(),
         })
     })
