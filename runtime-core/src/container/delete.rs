@@ -1,11 +1,16 @@
 //! Delete: processes, cgroup, mounts, hooks of the end, record. Also of what a crash has left.
 
+use std::time::Duration;
+
 use super::hooks::Runner;
 use super::{Container, Containers, Deleted, KILL_PATIENCE, Status};
 use crate::cgroup::Mount;
 use crate::error::{Context, ErrorKind, Result};
 use crate::id::ContainerId;
-use crate::process::Cancel;
+use crate::process::{Cancel, ProcessHandle};
+
+/// What an init takes to end, once killed, when nobody holds it up.
+const MOMENT: Duration = Duration::from_millis(200);
 
 impl Container {
     /// Removes its cgroup and whatever lives there, and runs the poststop hooks. `WrongStatus` while it
@@ -27,10 +32,7 @@ impl Container {
         if let Some(init) = &self.init {
             // NotFound: the end of its cgroup was its end too.
             let _ = init.kill(libc::SIGKILL);
-            init.wait_ended(
-                Some(std::time::Instant::now() + KILL_PATIENCE),
-                &Cancel::new()?,
-            )?;
+            self.wait_for_end(init)?;
         }
         if let Some(cgroup) = &self.cgroup {
             cgroup.remove(KILL_PATIENCE)?;
@@ -41,6 +43,24 @@ impl Container {
             pid: self.pid(),
             exit: self.entry.exit(),
         })
+    }
+
+    /// The init of a pid namespace does not end while a dead process of it waits for its parent: an exec
+    /// whose caller asks for this delete before it reaps. Nothing runs any more once the cgroup is
+    /// empty, so no more than a moment is given to such an init.
+    fn wait_for_end(&self, init: &ProcessHandle) -> Result<()> {
+        let patience = match self.cgroup {
+            Some(_) => MOMENT,
+            None => KILL_PATIENCE,
+        };
+        let end = Some(std::time::Instant::now() + patience);
+        match init.wait_ended(end, &Cancel::new()?) {
+            Err(e) if *e.kind() == ErrorKind::Timeout && self.cgroup.is_some() => {
+                log::debug!("container {}: its init still waits for the dead", self.id);
+                Ok(())
+            }
+            result => result,
+        }
     }
 
     /// A directory at the recorded path that is not known to be the container's own (another boot, or only
