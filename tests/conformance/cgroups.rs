@@ -1,4 +1,5 @@
 //! Where is a container's cgroup, what does update change in it, and what is refused?
+use rsrun_tests::cli::bundle::Bundle;
 use rsrun_tests::cli::suite::{Suite, skip};
 use serde_json::{Value, json};
 use std::fs;
@@ -6,6 +7,7 @@ use std::fs;
 pub(crate) fn cases(suite: &mut Suite) {
     updated(suite);
     placed(suite);
+    killed_before(suite);
     missing(suite);
 }
 
@@ -123,6 +125,74 @@ fn updated(suite: &mut Suite) {
         }
         Ok(())
     });
+}
+
+/// Kernels that compare the kill counts of two different cgroups end a child of CLONE_INTO_CGROUP at
+/// once where only one of them was ever killed.
+fn killed_before(suite: &mut Suite) {
+    const WHY: &str = "an exec of runc is killed at birth there";
+    suite.case("a_cgroup_that_was_killed_once_serves_again", |g| {
+        g.differs_from_runc(WHY)?;
+        let mut b = g.bundle();
+        let dir = g.cgroup_dir(&b.id);
+        fs::create_dir(&dir).expect("a cgroup");
+        fs::write(dir.join("cgroup.kill"), "1").expect("a kill of nobody");
+        lives_in_its_cgroup(&mut b);
+        Ok(())
+    });
+    for (name, mapped) in [
+        (
+            "a_caller_whose_cgroup_was_killed_once_creates_and_execs",
+            false,
+        ),
+        (
+            "a_caller_whose_cgroup_was_killed_once_makes_user_namespaces",
+            true,
+        ),
+    ] {
+        suite.case(name, move |g| {
+            g.differs_from_runc(WHY)?;
+            let mut b = g.bundle();
+            if mapped {
+                b.user_namespace(&[(0, 100_000, 65_536)]);
+            }
+            let caller = g.cgroup_dir("caller");
+            let home = own_cgroup();
+            fs::create_dir(&caller).expect("a cgroup");
+            fs::write(caller.join("cgroup.kill"), "1").expect("a kill of nobody");
+            fs::write(caller.join("cgroup.procs"), "0").expect("a move there");
+            let lived = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                lives_in_its_cgroup(&mut b);
+            }));
+            fs::write(home.join("cgroup.procs"), "0").expect("a move back");
+            fs::remove_dir(caller).expect("an empty cgroup");
+            if let Err(panic) = lived {
+                std::panic::resume_unwind(panic);
+            }
+            Ok(())
+        });
+    }
+}
+
+fn own_cgroup() -> std::path::PathBuf {
+    let text = fs::read_to_string("/proc/self/cgroup").expect("our cgroup");
+    let path = text.lines().find_map(|line| line.strip_prefix("0::/"));
+    std::path::Path::new("/sys/fs/cgroup").join(path.expect("a v2 line"))
+}
+
+/// Its init and an exec are in its cgroup, which is the root of its cgroup namespace.
+fn lives_in_its_cgroup(b: &mut Bundle<'_>) {
+    let pid = b.hold();
+    assert_eq!(b.cgroup_file("cgroup.procs"), pid.to_string());
+    for of in ["1", "self"] {
+        let file = format!("/proc/{of}/cgroup");
+        let seen = b.on(&["exec"], &["/bin/cat", &file]).ok();
+        assert!(
+            seen.stdout.lines().any(|line| line == "0::/"),
+            "{}",
+            seen.stdout
+        );
+    }
 }
 
 fn placed(suite: &mut Suite) {

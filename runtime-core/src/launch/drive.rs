@@ -15,10 +15,11 @@ use rsrun_init::step::Wake;
 
 use super::conversation::{Conversation, Due};
 use super::open::{Given, Held, open_all};
-use super::{adopt, report};
+use super::userns::userns_with;
+use super::{adopt, placement, report};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::freeze::freeze;
-use crate::plan::{IdMaps, Plan, ProgramWords, step_words};
+use crate::plan::{Plan, ProgramWords, step_words};
 use crate::process::{Cancel, Children, Exit, Launching, ProcessHandle};
 use crate::sys::arena::{Arena, SharedPage};
 use crate::sys::birth::{self, Birth};
@@ -90,6 +91,56 @@ pub fn launch(
     attendant: &mut dyn Attendant,
 ) -> Result<Launched> {
     let launching = setting.children.launching();
+    let born = attempt(plan, program, given, setting, None, attendant);
+    let (process, console) = match (born, setting.cgroup) {
+        (
+            Err(Fallen {
+                error,
+                unborn: true,
+            }),
+            Some(cgroup),
+        ) if !setting.cancel.is_triggered() => {
+            let Some(plan) = placement::after_birth(plan) else {
+                return Err(error);
+            };
+            let here = Setting {
+                cgroup: None,
+                ..setting
+            };
+            attempt(&plan, program, given, here, Some(cgroup), attendant)
+        }
+        (born, _) => born,
+    }
+    .map_err(|fallen| fallen.error)?;
+    Ok(Launched {
+        process,
+        console,
+        launching,
+    })
+}
+
+/// A launch that failed, and whether its process was killed before it did anything.
+struct Fallen {
+    error: Error,
+    unborn: bool,
+}
+
+impl From<Error> for Fallen {
+    fn from(error: Error) -> Self {
+        let unborn = false;
+        Self { error, unborn }
+    }
+}
+
+/// One try. `place` is the cgroup to move the process to; it is born in that of `setting` otherwise.
+fn attempt(
+    plan: &Plan,
+    program: &ProgramWords,
+    given: &Given<'_>,
+    setting: Setting<'_>,
+    place: Option<BorrowedFd<'_>>,
+    attendant: &mut dyn Attendant,
+) -> std::result::Result<(ProcessHandle, Option<OwnedFd>), Fallen> {
     let held = open_all(plan, given, &|maps| userns_with(maps, setting))?;
     let page = SharedPage::new().with(|| "mmap(MAP_SHARED)")?;
     let (ours, theirs) = wake_pair()?;
@@ -101,19 +152,17 @@ pub fn launch(
         page: &page,
         wake: ours,
         setting,
+        place,
         first: process.pid(),
         process,
         console: None,
     };
     match drive.to_the_end(attendant) {
-        Ok(()) => Ok(Launched {
-            process: drive.process,
-            console: drive.console,
-            launching,
-        }),
+        Ok(()) => Ok((drive.process, drive.console)),
         Err(error) => {
             drive.put_down();
-            Err(error)
+            let unborn = page.times[0].load(Ordering::Acquire) == 0;
+            Err(Fallen { error, unborn })
         }
     }
 }
@@ -174,6 +223,8 @@ struct Drive<'a> {
     page: &'a SharedPage,
     wake: OwnedFd,
     setting: Setting<'a>,
+    /// The cgroup that it is moved to when it is adopted.
+    place: Option<BorrowedFd<'a>>,
     /// Pid of the process first cloned; another one's after `Step::Reborn`.
     first: i32,
     process: ProcessHandle,
@@ -245,6 +296,9 @@ impl Drive<'_> {
     ) -> Result<()> {
         match due.wake {
             Wake::Adopted => {
+                if let Some(cgroup) = self.place {
+                    placement::place(cgroup, self.process.pid())?;
+                }
                 adopt::adopt(self.process.pid(), &self.plan.adoption)?;
                 attendant.adopted(&self.process)?;
             }
@@ -399,41 +453,4 @@ fn receive(wake: &OwnedFd) -> Result<Heard> {
     });
     let fd = numbers.map(crate::sys::fds::received);
     Ok(Heard::Byte(byte[0], fd))
-}
-
-/// A user namespace with these maps, for id-mapped mounts: that of a process that lives for the purpose.
-pub(crate) fn userns_with(maps: &IdMaps, setting: Setting<'_>) -> Result<OwnedFd> {
-    struct Taker(Option<OwnedFd>);
-    impl Attendant for Taker {
-        fn adopted(&mut self, process: &ProcessHandle) -> Result<()> {
-            let path = format!("{}/ns/user", process.pid());
-            let file =
-                crate::sys::procfs::open_link(&path).with(|| format!("open(/proc/{path})"))?;
-            self.0 = Some(file);
-            // Done: the process is put down as any launch that ends here.
-            Err(Error::new(
-                ErrorKind::Cancelled,
-                "the user namespace is taken",
-            ))
-        }
-    }
-    let plan = crate::plan::userns_holder(maps);
-    let mut taker = Taker(None);
-    let inner = Setting {
-        cgroup: None,
-        ..setting
-    };
-    let nothing = ProgramWords {
-        name: String::new(),
-        candidates: Vec::new(),
-    };
-    let result = launch(&plan, &nothing, &Given::default(), inner, &mut taker);
-    match (taker.0, result) {
-        (Some(namespace), _) => Ok(namespace),
-        (None, Err(error)) => Err(error.during("make a user namespace for an id-mapped mount")),
-        (None, Ok(_)) => Err(Error::new(
-            ErrorKind::Internal,
-            "the user namespace's holder went on",
-        )),
-    }
 }

@@ -4,7 +4,9 @@ pub mod adopt;
 pub mod conversation;
 pub mod drive;
 pub mod open;
+mod placement;
 pub mod report;
+mod userns;
 
-pub(crate) use drive::userns_with;
 pub use drive::{Attendant, Launched, Setting, launch};
+pub(crate) use userns::userns_with;

@@ -1,0 +1,45 @@
+//! What if a process can't be born in its cgroup?
+//!
+//! Kernels since the fix of the race of fork with cgroup.kill (6.14, and in the stable ones of that time:
+//! seen on 6.1.176 and 6.18) kill a child of CLONE_INTO_CGROUP before it does anything when its
+//! cgroup was ever written to by cgroup.kill and the caller's was not, or the other way round: they
+//! compare the counts of two different cgroups. Then the process is born where we are, and moved while
+//! it waits for its adoption. A cgroup namespace is rooted where its maker is, so it is made after that.
+
+use std::os::fd::BorrowedFd;
+
+use nix::fcntl::OFlag;
+use rsrun_init::step::Step;
+
+use crate::error::{Context, Error, Result};
+use crate::plan::Plan;
+
+const NEW_CGROUP: u64 = libc::CLONE_NEWCGROUP as u64;
+
+/// The same plan for a process that is moved when it is adopted; `None` for one that never waits for
+/// that.
+pub fn after_birth(plan: &Plan) -> Option<Plan> {
+    let waits = plan
+        .steps
+        .iter()
+        .position(|step| matches!(step, Step::AwaitAdoption))?;
+    let mut plan = plan.clone();
+    if plan.clone_flags & NEW_CGROUP != 0 {
+        plan.clone_flags &= !NEW_CGROUP;
+        plan.steps
+            .insert(waits + 1, Step::Unshare { flags: NEW_CGROUP });
+    }
+    Some(plan)
+}
+
+/// Moves a process that waits for its adoption.
+pub fn place(cgroup: BorrowedFd<'_>, pid: i32) -> Result<()> {
+    let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    let mode = nix::sys::stat::Mode::empty();
+    let file =
+        nix::fcntl::openat(cgroup, "cgroup.procs", flags, mode).with(|| "openat(cgroup.procs)")?;
+    match nix::unistd::write(&file, pid.to_string().as_bytes()) {
+        Ok(_) => Ok(()),
+        Err(errno) => Err(Error::os(errno, format!("write \"{pid}\" to cgroup.procs"))),
+    }
+}
