@@ -35,9 +35,18 @@ pub fn identity(child: &Child<'_>, uid: u32, gid: u32, groups: &[u32]) -> Outcom
     }
     raw::setresgid(gid)?;
     raw::setresuid(uid)?;
+    hide(child)?;
     raw::prctl(PrctlNumber::SetKeepCaps, [0, 0, 0, 0])?;
     let [_, permitted, inheritable] = raw::capget()?;
     raw::capset([permitted, permitted, inheritable])
+}
+
+/// Nobody without CAP_SYS_PTRACE over the host looks into this process, if that was a step.
+pub fn hide(child: &Child<'_>) -> Outcome<()> {
+    if child.undumpable {
+        raw::prctl(PrctlNumber::SetDumpable, [0; 4])?;
+    }
+    Ok(())
 }
 
 /// A user namespace whose maps were written by an unprivileged user has no setgroups; there are no

@@ -29,6 +29,7 @@ pub fn enter(frozen: Frozen<'_>) -> ! {
         covers: Covers::default(),
         program: None,
         foreign_user: false,
+        undumpable: false,
         filtered: false,
     };
     for (index, step) in frozen.steps.iter().enumerate() {
@@ -61,6 +62,8 @@ pub struct Child<'a> {
     pub program: Option<&'a CStr>,
     /// `BecomeRoot` was done: this is a user namespace below the caller's.
     pub foreign_user: bool,
+    /// `Undumpable` was done. A change of ids sets what fs.suid_dumpable says, so it is said again.
+    pub undumpable: bool,
     /// The container's seccomp profile is in force.
     pub filtered: bool,
 }
@@ -164,7 +167,7 @@ impl<'a> Child<'a> {
             Step::Seccomp { filter, flags, listener } =>
                 seccomp::load(self, filter, *flags, *listener),
             Step::Cwd { path, retry } => program::enter_directory(path, *retry),
-            Step::Undumpable => raw::prctl(PrctlNumber::SetDumpable, [0, 0, 0, 0]).map(drop),
+            Step::Undumpable => { self.undumpable = true; credentials::hide(self) }
             Step::FindProgram { candidates } => program::find(self, candidates),
             Step::Ready { wait: true } => wake::exchange(self, crate::step::Wake::Ready),
             Step::Ready { wait: false } => wake::tell(self, crate::step::Wake::Ready),

@@ -2,6 +2,7 @@
 
 use core::ffi::CStr;
 
+use crate::credentials;
 use crate::enter::Child;
 use crate::procfs;
 use crate::raw::{self, Outcome, PrctlNumber, Side};
@@ -14,7 +15,8 @@ pub fn become_root(child: &mut Child<'_>) -> Outcome<()> {
         _ => {}
     }
     raw::setresgid(0)?;
-    raw::setresuid(0)
+    raw::setresuid(0)?;
+    credentials::hide(child)
 }
 
 /// The pid namespace joined before is for children only: go on as a new process in it, whose parent

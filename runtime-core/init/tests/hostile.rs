@@ -333,3 +333,48 @@ fn a_read_only_root_keeps_its_missing_mount_points_missing() {
         None
     );
 }
+
+/// CVE-2024-21626: a working directory that is a descriptor of the child, among them one of the host that
+/// was leaked on purpose.
+#[test]
+#[ignore = "needs root"]
+fn a_working_directory_by_descriptor_is_never_outside() {
+    let rootfs = Rootfs::new();
+    let leaked = fs::File::open("/usr").unwrap();
+    let (mut refused, leaked_number) = (0, std::os::fd::AsRawFd::as_raw_fd(&leaked));
+    for number in 0..=leaked_number.max(24) {
+        let tree = rootfs.tree();
+        let path = format!("/proc/self/fd/{number}");
+        let steps = vec![
+            mount("proc", "/proc", &[]),
+            Step::MaskPath {
+                path: text("/work"),
+            },
+            Step::PivotRoot,
+            Step::Cwd {
+                path: text(&path),
+                retry: false,
+            },
+            Step::Ready { wait: true },
+        ];
+        let mut child = launch(in_root(&tree, steps), NEW_NAMESPACES);
+        let mut byte = [0; 1];
+        if std::io::Read::read(&mut child.wake, &mut byte).unwrap() == 0 {
+            let (step, errno) = child.failure();
+            assert_eq!(step, 6, "{path}");
+            assert!(
+                [libc::ENOENT, libc::ENOTDIR, libc::EACCES].contains(&errno),
+                "{path}: {errno}"
+            );
+            refused += i32::from(number == leaked_number);
+            continue;
+        }
+        let inside = fs::read_link(format!("/proc/{}/cwd", child.pid)).unwrap();
+        // The root, or the cover of the masked directory.
+        assert!(
+            ["/", "/work"].contains(&inside.to_str().unwrap()),
+            "{path}: {inside:?}"
+        );
+    }
+    assert_eq!(refused, 1, "the leaked directory was entered");
+}

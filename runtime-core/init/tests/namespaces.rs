@@ -301,3 +301,89 @@ fn without_a_pivot_the_hosts_mounts_are_gone_all_the_same() {
     child.answer(Wake::Ready);
     assert_eq!(child.wait(), 0, "{:?}", child.page.failure());
 }
+
+/// New namespaces below a foreign user namespace: they are made inside, so that they belong to it.
+#[test]
+#[ignore = "needs root"]
+fn a_foreign_user_namespace_is_entered_and_gets_a_pid_namespace_of_its_own() {
+    let mut other = launch(
+        vec![
+            Step::ResetSignals,
+            Step::AwaitAdoption,
+            Step::Ready { wait: true },
+        ],
+        NEW_NAMESPACES | NEWUSER,
+    );
+    other.expect(Wake::Adopted);
+    write_maps(other.pid, 300_000);
+    other.answer(Wake::Adopted);
+    other.expect(Wake::Ready);
+    let pidfd = pidfd(other.pid);
+    let rootfs = Rootfs::new();
+    let tree = rootfs.tree();
+    let (mut output, writer) = pipe();
+    let mut steps = vec![
+        Step::ResetSignals,
+        Step::Undumpable,
+        Step::JoinNamespace {
+            fd: pidfd.as_raw_fd(),
+            flag: NEWUSER,
+        },
+        Step::BecomeRoot,
+        Step::Unshare {
+            flags: NEW_NAMESPACES,
+        },
+        Step::Reborn,
+        Step::OpenProc,
+        Step::AttachRoot {
+            tree: tree.as_raw_fd(),
+        },
+    ];
+    steps.extend(everything_mounted());
+    steps.extend([
+        Step::PivotRoot,
+        Step::PlaceFd {
+            fd: writer.as_raw_fd(),
+            to: 1,
+            owner: None,
+        },
+        Step::Ready { wait: true },
+    ]);
+    steps.extend(run(
+        "echo pid=$$; cat /proc/self/uid_map; busybox ps -o pid,args",
+    ));
+    let mut child = launch(steps, 0);
+    drop(writer);
+    child.expect(Wake::Ready);
+    assert_eq!(child.wait(), 0, "the intermediate process");
+    let mut second = Running::adopt(child.page.reborn.load(Ordering::Acquire), child.page);
+    for kind in ["user", "pid"] {
+        let of = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap();
+        assert_eq!(of(second.pid) == of(other.pid), kind == "user", "{kind}");
+    }
+    child.answer(Wake::Ready);
+    let mut said = String::new();
+    output.read_to_string(&mut said).unwrap();
+    assert_eq!(second.wait(), 0, "{said}");
+    assert!(said.starts_with("pid=1\n"), "{said}");
+    assert!(said.contains("300000"), "{said}");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn an_undumpable_child_stays_so_when_its_ids_change() {
+    let steps = vec![
+        Step::Undumpable,
+        Step::Identity {
+            uid: 1000,
+            gid: 1000,
+            groups: &[][..],
+        },
+        Step::Ready { wait: true },
+    ];
+    let mut child = launch(steps, 0);
+    child.expect(Wake::Ready);
+    // Files of an undumpable process belong to root.
+    let owner = fs::metadata(format!("/proc/{}/fd", child.pid)).unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::uid(&owner), 0);
+}
