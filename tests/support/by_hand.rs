@@ -266,6 +266,7 @@ impl ByHand {
         .env("GRPC_ADDRESS", &address)
         .env("NAMESPACE", &self.name)
         .env("MAX_SHIM_VERSION", "2")
+        .env("RSRUN_STDIO_CONF", self.directory.join("stdio.conf"))
         .env("GOMAXPROCS", "2");
         Ok(shim)
     }

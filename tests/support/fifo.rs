@@ -5,6 +5,7 @@ use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -39,6 +40,20 @@ impl Reader {
             file,
             deadline: Instant::now() + patient(limit),
         })
+    }
+
+    /// Opens as a client of containerd does that comes later: open(2) waits for a writer.
+    pub fn join(path: &Path, limit: Duration) -> Check<Self> {
+        let (send, receive) = mpsc::channel();
+        let place = path.to_path_buf();
+        std::thread::spawn(move || send.send(File::open(place)));
+        match receive.recv_timeout(patient(Duration::from_secs(5))) {
+            Ok(file) => Ok(Self {
+                file: file?,
+                deadline: Instant::now() + patient(limit),
+            }),
+            Err(_) => fail(format!("nobody has {} open for writing", path.display())),
+        }
     }
 
     /// Reads up to the buffer's size; 0 is the end.

@@ -151,6 +151,11 @@ impl Client {
         }
     }
 
+    /// Calls without an answer yet.
+    pub fn in_flight(&self) -> usize {
+        locked(&self.waiting).as_ref().map_or(0, HashMap::len)
+    }
+
     /// Whether the server has closed the connection.
     pub fn is_closed(&self) -> bool {
         locked(&self.waiting).is_none()

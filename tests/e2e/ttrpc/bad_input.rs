@@ -46,7 +46,6 @@ fn bad_ids_are_refused(s: &ByHand) -> Check {
         "/abs",
         "a\0b",
         "a b",
-        "-",
         "a..b/",
         long.as_str(),
         "ä",

@@ -8,7 +8,7 @@ use rsrun_tests::by_hand::ByHand;
 use rsrun_tests::command::eventually;
 use rsrun_tests::fifo;
 use rsrun_tests::pace::{self, patient};
-use rsrun_tests::suite::{Case, Check};
+use rsrun_tests::suite::{Case, Check, skip};
 use rsrun_tests::task::{INIT, Streams};
 use sha2::{Digest, Sha256};
 
@@ -17,6 +17,7 @@ pub fn cases() -> Vec<Case<ByHand>> {
     rsrun_tests::cases![
         500 s: seven_megabytes_through_a_terminal_a_hundred_times, a_gigabyte_through_a_pipe_arrives_unchanged;
         90 s: a_slow_reader_loses_nothing, a_reader_that_comes_back_loses_nothing,
+            what_is_left_waits_for_a_reader_after_the_end,
             a_reader_that_never_comes_is_an_error, what_goes_in_comes_out,
             close_io_ends_the_input, the_input_stays_open_when_a_client_detaches,
             both_streams_keep_apart, a_background_child_keeps_the_stream_open,
@@ -71,15 +72,21 @@ const SHORT: Duration = Duration::from_secs(60);
 fn seven_megabytes_through_a_terminal_a_hundred_times(s: &ByHand) -> Check {
     let rounds = pace::fewer(if s.places.is_runc() { 10 } else { 100 });
     let task = s.running("tty", &["sleep", "10000"])?;
-    let expected: Vec<u8> = (1..=1_000_000)
-        .flat_map(|n| format!("{n}\r\n").into_bytes())
-        .collect();
+    let expected = (1..=1_000_000)
+        .map(|n| n.to_string())
+        .collect::<Vec<_>>()
+        .join(" ")
+        + "\r\n";
     let digest = Sha256::digest(&expected);
     for round in 0..rounds {
         let exec = format!("e{round}");
         let pipes = Pipes::make(s, &exec)?;
         let mut reader = fifo::Reader::open(&pipes.stdout, LONG)?;
-        task.exec(&exec, &["seq", "1", "1000000"], &pipes.terminal())?;
+        task.exec(
+            &exec,
+            &["seq", "-s", " ", "1", "1000000"],
+            &pipes.terminal(),
+        )?;
         task.start(&exec)?;
         let (mut seen, mut length) = (Sha256::new(), 0);
         reader.each(|part| {
@@ -160,11 +167,47 @@ fn a_reader_that_comes_back_loses_nothing(s: &ByHand) -> Check {
         drop(reader);
         // The writer must wait now: neither an error nor a loss.
         std::thread::sleep(Duration::from_millis(150));
-        reader = fifo::Reader::open(&pipes.stdout, SHORT)?;
+        reader = fifo::Reader::join(&pipes.stdout, SHORT)?;
     }
     all.extend(reader.all()?);
     assert!(all == numbers(300_000), "{} bytes", all.len());
     assert_eq!(task.wait(INIT)?.status, 4);
+    Ok(())
+}
+
+fn what_is_left_waits_for_a_reader_after_the_end(s: &ByHand) -> Check {
+    if s.places.is_runc() {
+        return skip("differs from runc: what no client has read is lost when the process ends");
+    }
+    let task = s.running("left", &["sleep", "1000"])?;
+    for (round, number) in [(0, 100), (1, 50_000), (2, 100)] {
+        let exec = format!("e{round}");
+        let pipes = Pipes::make(s, &exec)?;
+        let reader = fifo::Reader::open(&pipes.stdout, SHORT)?;
+        let _errors = fifo::Reader::open(&pipes.stderr, SHORT)?;
+        task.exec(&exec, &["seq", "1", &number.to_string()], &pipes.output())?;
+        task.start(&exec)?;
+        drop(reader);
+        assert_eq!(task.wait(&exec)?.status, 0);
+        std::thread::sleep(Duration::from_millis(300));
+        if round < 2 {
+            let mut late = fifo::Reader::join(&pipes.stdout, SHORT)?;
+            let said = late.all()?;
+            assert!(
+                said == numbers(number),
+                "{} bytes of {number} lines",
+                said.len()
+            );
+        }
+        // Nobody's coming is no reason for Delete to wait.
+        let begin = Instant::now();
+        task.delete(&exec)?;
+        assert!(
+            begin.elapsed() < patient(Duration::from_secs(2)),
+            "{:?}",
+            begin.elapsed()
+        );
+    }
     Ok(())
 }
 

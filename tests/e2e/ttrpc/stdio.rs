@@ -1,6 +1,6 @@
 //! Every kind of stdio that a request can name.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ pub fn cases() -> Vec<Case<ByHand>> {
         60 s: no_streams_are_dev_null, one_stream_alone_is_enough, a_fifo_may_have_its_scheme,
             a_file_takes_both_streams_and_is_appended_to, a_logger_gets_both_streams_and_the_names,
             a_logger_of_the_second_kind_must_say_that_it_is_ready, a_logger_that_is_missing_fails_the_call,
+            a_logger_that_nobody_allowed_is_refused,
             an_exec_may_have_a_logger, an_unknown_scheme_is_refused,
             a_user_may_open_its_own_streams_again, a_terminal_may_go_to_a_file;
     ]
@@ -31,9 +32,14 @@ fn ended(task: &Task, streams: &Streams, s: &ByHand) -> Check<u32> {
 }
 
 fn no_streams_are_dev_null(s: &ByHand) -> Check {
-    let script = "for n in 0 1 2; do test /proc/self/fd/$n -ef /dev/null || exit 1$n; done; \
-                  ls /proc/self/fd | wc -l | grep -q '^[45]$' || exit 20; read x && exit 21; exit 0";
-    let task = s.fresh("none", &["sh", "-c", script])?;
+    let script = "for n in 0 1 2; do f=/proc/self/fd/$n; \
+                  test $(stat -L -c %t:%T $f) = 1:3 || exit 1$n; \
+                  test $(stat -L -c %d:%i $f) != $1 || exit 2$n; done; \
+                  ls /proc/self/fd | wc -l | grep -q '^[45]$' || exit 30; read x && exit 31; exit 0";
+    // Not the host's own: root inside could take its mode away from everyone.
+    let host = std::fs::metadata("/dev/null")?;
+    let host = format!("{}:{}", host.dev(), host.ino());
+    let task = s.fresh("none", &["sh", "-c", script, "sh", &host])?;
     assert_eq!(ended(&task, &Streams::default(), s)?, 0);
     Ok(())
 }
@@ -54,7 +60,7 @@ fn one_stream_alone_is_enough(s: &ByHand) -> Check {
         &[
             "sh",
             "-c",
-            "echo out; echo err >&2; test /proc/self/fd/2 -ef /dev/null",
+            "echo out; echo err >&2; test $(stat -L -c %t:%T /proc/self/fd/2) = 1:3",
         ],
         &streams,
     )?;
@@ -132,6 +138,8 @@ fn logger(s: &ByHand, ready: &str) -> Check<PathBuf> {
     );
     std::fs::write(&path, script)?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
+    let allowed = format!("logger {}\n", path.display());
+    std::fs::write(s.directory().join("stdio.conf"), allowed)?;
     Ok(path)
 }
 
@@ -199,6 +207,24 @@ fn a_logger_of_the_second_kind_must_say_that_it_is_ready(s: &ByHand) -> Check {
     let answer = task.create(&s.rootfs(), &both(&bad));
     assert!(answer.is_err(), "{answer:?}");
     s.nothing_remains("unready")
+}
+
+fn a_logger_that_nobody_allowed_is_refused(s: &ByHand) -> Check {
+    if s.places.is_runc() {
+        return skip("differs from runc: it runs whatever an image's label names (CVE-2026-53488)");
+    }
+    let (uri, into) = uri(s, "binary", SAYS_READY)?;
+    std::fs::remove_file(s.directory().join("stdio.conf"))?;
+    let task = s.fresh("stranger", &["true"])?;
+    for bad in [uri.as_str(), "binary:///bin/sh?-c=true", "binary:///bin/sh"] {
+        let refusal = task
+            .create(&s.rootfs(), &both(bad))
+            .err()
+            .ok_or("it was created")?;
+        assert!(refusal.to_string().contains("stdio.conf"), "{refusal}");
+    }
+    assert!(!into.join("env").exists());
+    s.nothing_remains("stranger")
 }
 
 fn a_logger_that_is_missing_fails_the_call(s: &ByHand) -> Check {

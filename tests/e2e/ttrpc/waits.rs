@@ -106,8 +106,10 @@ fn a_waiter_is_answered_however_delete_races(s: &ByHand) -> Check {
         task.create(&s.rootfs(), &Streams::default())?;
         let early: Vec<Answer<Exit>> = std::thread::scope(|scope| {
             let waiting: Vec<_> = (0..4).map(|_| scope.spawn(|| task.wait(INIT))).collect();
-            // They are in before the process is even started.
-            std::thread::sleep(Duration::from_millis(20));
+            // They are in before the process is even started; a connection keeps its order.
+            while task.client.in_flight() < 4 {
+                std::thread::yield_now();
+            }
             let deleted = task.start(INIT).map(|_| {
                 while task.delete(INIT).is_err() {
                     std::thread::sleep(Duration::from_millis(1));
