@@ -270,6 +270,12 @@ impl ProcessHandle {
         matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1))
     }
 
+    /// Whether it has ended, or has begun to: from then on nothing can join it.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        self.has_ended() || Stat::of(self.pid).is_ok_and(|stat| stat.is_exiting())
+    }
+
     /// Waits until it has ended.
     pub fn wait_ended(&self, deadline: Option<Instant>, cancel: &Cancel) -> Result<()> {
         cancel

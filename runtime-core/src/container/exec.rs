@@ -31,6 +31,16 @@ impl Container {
             found => return Err(self.wrong_status(found, "created or running")),
         }
         let init = self.running_init()?;
+        self.exec_beside(init, request, cancel)
+            .map_err(|e| self.unless_stopped(e, init))
+    }
+
+    fn exec_beside(
+        &self,
+        init: &ProcessHandle,
+        request: &ExecRequest,
+        cancel: &Cancel,
+    ) -> Result<Started> {
         let ask = ExecAsk {
             terminal: request.terminal,
             preserve_fds: request.preserve_fds,
@@ -54,7 +64,7 @@ impl Container {
                 other => other,
             },
         };
-        let launched = launched.map_err(|e| self.unless_stopped(e, init))?;
+        let launched = launched?;
         Ok(Started {
             process: launched.process,
             console: launched.console,
@@ -103,7 +113,7 @@ impl Container {
                 | ErrorKind::Kernel { .. }
                 | ErrorKind::Internal
         );
-        if may_mean_it && init.has_ended() {
+        if may_mean_it && init.is_ending() {
             return self
                 .wrong_status(Status::Stopped, "created or running")
                 .caused_by(error);

@@ -89,6 +89,8 @@ pub struct Stat {
 
 /// Set from fork until the first execve.
 const PF_FORKNOEXEC: u32 = 0x40;
+/// Set when exit begins.
+const PF_EXITING: u32 = 0x4;
 
 impl Stat {
     /// Reads it. `ENOENT` or `ESRCH` when there is no such process.
@@ -115,6 +117,12 @@ impl Stat {
     #[must_use]
     pub fn has_executed(&self) -> bool {
         self.flags & PF_FORKNOEXEC == 0
+    }
+
+    /// Whether it is on its way out: the init of a pid namespace kills all others before it has ended.
+    #[must_use]
+    pub fn is_exiting(&self) -> bool {
+        self.flags & PF_EXITING != 0
     }
 
     /// Whether it has ended and waits to be reaped.
