@@ -51,6 +51,25 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// The text with the words of its code at the end: clients of containerd 2 print nothing else, and
+    /// what reads their output looks for these.
+    pub fn shown(self) -> String {
+        let words = match self.code {
+            Code::NOT_FOUND => "not found",
+            Code::ALREADY_EXISTS => "already exists",
+            Code::FAILED_PRECONDITION => "failed precondition",
+            Code::UNIMPLEMENTED => "not implemented",
+            Code::INVALID_ARGUMENT => "invalid argument",
+            _ => return self.text,
+        };
+        match self.text.contains(words) {
+            true => self.text,
+            false => format!("{}: {words}", self.text),
+        }
+    }
+}
+
 impl From<rsrun_core::Error> for Failure {
     fn from(error: rsrun_core::Error) -> Self {
         Self::new(status_code::of(error.kind()), error.to_string())

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rsrun_core::Result;
 use tokio::io::unix::AsyncFd;
@@ -121,12 +122,12 @@ impl Site<'_> {
             if terminal {
                 lock(&kept).console = None;
             }
-            drop((from, to));
-            // With the last writer gone a reader sees the end. What nobody has read yet stays in the fifo for
-            // a client that comes back, until Delete.
-            if let Some(keep) = keep.filter(|keep| relay::has_input(keep)) {
-                lock(&kept).fifos.push(keep);
+            drop((from, ending));
+            if let Some(keep) = keep {
+                until_read(&keep).await;
             }
+            // With the last writer gone a reader sees the end.
+            drop(to);
         }))
     }
 
@@ -150,6 +151,20 @@ impl Site<'_> {
                 "a stream without a pipe and without a terminal",
             )),
         }
+    }
+}
+
+/// Longest time that a client which has read everything waits for the end.
+const END_WITHIN: Duration = Duration::from_millis(200);
+
+/// Waits until nothing is left in a fifo; Delete ends it where nobody comes to read. Both its ends stay open
+/// meanwhile: a client that comes back opens it as one does, and open(2) waits for a writer. Nothing tells of
+/// reading from a pipe that was not full, so it is looked at.
+async fn until_read(keep: &OwnedFd) {
+    let mut pause = Duration::from_millis(1);
+    while relay::has_input(keep) {
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(END_WITHIN);
     }
 }
 

@@ -20,7 +20,7 @@ mod file;
 mod life;
 mod logger;
 mod meter;
-mod policy;
+pub mod policy;
 mod prepare;
 mod relay;
 mod stdio;

@@ -22,7 +22,8 @@ use rsrun_core::{Error, ErrorKind, Result};
 use super::uri::LoggerUri;
 
 const CONFIG: &str = "/etc/rsrun/stdio.conf";
-const CONFIG_VARIABLE: &str = "RSRUN_STDIO_CONF";
+/// Names another file than that.
+pub const CONFIG_VARIABLE: &str = "RSRUN_STDIO_CONF";
 
 /// Places where clients put logs of containers.
 const FILES: [&str; 6] = [

@@ -28,8 +28,7 @@ pub struct Stdio {
     kept: Kept,
 }
 
-/// What outlives the copying until Delete: the terminal's master for its size, and fifos with output that no
-/// reader has come for yet.
+/// What outlives the copying until Delete: the terminal's master, for its size.
 pub type Kept = Arc<Mutex<KeptFds>>;
 
 /// See [`Kept`].
@@ -37,8 +36,6 @@ pub type Kept = Arc<Mutex<KeptFds>>;
 pub struct KeptFds {
     /// For resize.
     pub console: Option<OwnedFd>,
-    /// Reading ends: what is in a fifo is gone when its last end closes.
-    pub fifos: Vec<OwnedFd>,
 }
 
 struct State {

@@ -139,6 +139,7 @@ fn environment(ttrpc_address: &str) -> impl Iterator<Item = OsString> {
         "NOTIFY_SOCKET",
         "XDG_RUNTIME_DIR",
         "DBUS_SYSTEM_BUS_ADDRESS",
+        crate::io::policy::CONFIG_VARIABLE,
     ]
     .into_iter()
     .filter_map(|name| {

@@ -215,5 +215,5 @@ async fn in_time(
 }
 
 fn refused(failure: Failure) -> Response {
-    frame::refusal(failure.code, failure.text)
+    frame::refusal(failure.code, failure.shown())
 }

@@ -165,30 +165,12 @@ async fn half_a_megabyte_of_lines_blocks_nobody_while_the_reader_is_away() {
 async fn what_was_printed_while_nobody_read_is_there_after_the_exit() {
     let dir = Dir::new();
     let stdout = dir.fifo("out");
-    drop_reader_after_prepare(&dir, &stdout, |stdio, mut file| {
-        let stdio = stdio.clone();
-        async move {
-            let mut text = String::new();
-            file.read_to_string(&mut text).unwrap();
-            assert_eq!(text, "last words\n");
-            stdio.force_close().await;
-        }
-    })
-    .await;
-}
-
-async fn drop_reader_after_prepare<F: Future<Output = ()>>(
-    dir: &Dir,
-    stdout: &str,
-    then: impl FnOnce(&Arc<Stdio>, File) -> F,
-) {
-    let first = reader(stdout);
+    let first = reader(&stdout);
     let request = Request {
-        stdout: stdout.to_owned(),
+        stdout: stdout.clone(),
         ..request()
     };
     let (stdio, streams) = Stdio::prepare(&request, &no_logger()).await.unwrap();
-    let stdio = Arc::new(stdio);
     stdio.start_copy().unwrap();
     drop(first);
     let mut process = File::from(streams.stdout.unwrap());
@@ -198,8 +180,31 @@ async fn drop_reader_after_prepare<F: Future<Output = ()>>(
     while !stdio.is_idle() {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    assert_eq!(dir.descriptors(), 1, "the fifo is kept");
-    then(&stdio, reader(stdout)).await;
+    assert_eq!(dir.descriptors(), 2, "the fifo is kept with both its ends");
+    // As a client of containerd does: open(2) waits for a writer, and then for the end.
+    let late = std::thread::spawn(move || std::fs::read_to_string(stdout).unwrap());
+    assert_eq!(joined(late).await, "last words\n");
+    assert_eq!(dir.descriptors(), 0, "the end was told by closing");
+    stdio.force_close().await;
+}
+
+#[tokio::test]
+async fn what_nobody_reads_is_kept_until_delete_only() {
+    let dir = Dir::new();
+    let stdout = dir.fifo("out");
+    let first = reader(&stdout);
+    let request = Request {
+        stdout,
+        ..request()
+    };
+    let (stdio, streams) = Stdio::prepare(&request, &no_logger()).await.unwrap();
+    stdio.start_copy().unwrap();
+    drop(first);
+    let mut process = File::from(streams.stdout.unwrap());
+    process.write_all(b"unheard\n").unwrap();
+    drop(process);
+    assert_eq!(stdio.drain(limits(1000, 2000)).await, Drained::Complete);
+    stdio.force_close().await;
     assert_eq!(dir.descriptors(), 0);
 }
 
