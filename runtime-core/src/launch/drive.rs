@@ -157,7 +157,7 @@ fn attempt(
         process,
         console: None,
     };
-    match drive.to_the_end(attendant) {
+    match drive.converse(attendant) {
         Ok(()) => Ok((drive.process, drive.console)),
         Err(error) => {
             drive.put_down();
@@ -237,7 +237,7 @@ enum Heard {
 }
 
 impl Drive<'_> {
-    fn to_the_end(&mut self, attendant: &mut dyn Attendant) -> Result<()> {
+    fn converse(&mut self, attendant: &mut dyn Attendant) -> Result<()> {
         let mut conversation = Conversation::of(&self.plan.steps);
         let ends_with_ready = conversation.ends_with_ready();
         loop {
@@ -379,22 +379,20 @@ impl Drive<'_> {
             return Err(self.failure());
         }
         let pid = self.process.pid();
-        loop {
-            let birth = self.setting.children.birth();
-            if let Some(exit) = self.setting.children.seen(pid) {
-                return if exit.executed {
-                    Ok(())
-                } else {
-                    Err(self.failure())
-                };
-            }
-            let stat = Stat::of(pid);
-            drop(birth);
-            match stat {
-                Ok(stat) if stat.has_executed() => return Ok(()),
-                Ok(_) => return Err(self.failure()),
-                Err(errno) => return Err(Error::os(errno, format!("read(/proc/{pid}/stat)"))),
-            }
+        let birth = self.setting.children.birth();
+        if let Some(exit) = self.setting.children.seen(pid) {
+            return if exit.executed {
+                Ok(())
+            } else {
+                Err(self.failure())
+            };
+        }
+        let stat = Stat::of(pid);
+        drop(birth);
+        match stat {
+            Ok(stat) if stat.has_executed() => Ok(()),
+            Ok(_) => Err(self.failure()),
+            Err(errno) => Err(Error::os(errno, format!("read(/proc/{pid}/stat)"))),
         }
     }
 

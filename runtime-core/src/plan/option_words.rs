@@ -13,8 +13,6 @@ pub(super) const NOATIME: u64 = 0x10;
 pub(super) const STRICTATIME: u64 = 0x20;
 const NODIRATIME: u64 = 0x80;
 pub(super) const NOSYMFOLLOW: u64 = 0x20_0000;
-/// What can be set but the way of access times, which a remount without a word on it keeps too.
-
 pub(super) const UNBINDABLE: u64 = 1 << 17;
 pub(super) const PRIVATE: u64 = 1 << 18;
 pub(super) const SLAVE: u64 = 1 << 19;
