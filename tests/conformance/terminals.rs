@@ -250,7 +250,7 @@ fn refused(suite: &mut Suite) {
         |g| {
             let mut b = g.bundle();
             b.set("/process/terminal", json!(true)).write();
-            assert!(b.call("create", &[]).refused().contains("console socket"));
+            assert!(b.call("create", &[]).refused().contains("console"));
             Ok(())
         },
     );
@@ -262,7 +262,7 @@ fn refused(suite: &mut Suite) {
         assert!(
             b.call("create", &["--console-socket", &path])
                 .refused()
-                .contains("console socket")
+                .contains("console")
         );
         Ok(())
     });
