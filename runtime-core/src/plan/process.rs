@@ -88,7 +88,13 @@ impl Resolved {
         };
         let user = process.user();
         // (uid_t)-1 means "leave it" to the kernel: whoever asks for it would stay root.
-        for (id, field) in [(user.uid(), "uid"), (user.gid(), "gid")] {
+        let ids = [
+            ("uid".to_owned(), user.uid()),
+            ("gid".to_owned(), user.gid()),
+        ];
+        let groups = user.additional_gids().iter().flatten().enumerate();
+        let groups = groups.map(|(index, gid)| (format!("additionalGids/{index}"), *gid));
+        for (field, id) in ids.into_iter().chain(groups) {
             if id == u32::MAX {
                 return Err(Error::spec(
                     format!("{place}/user/{field}"),
