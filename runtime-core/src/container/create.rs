@@ -20,6 +20,7 @@ use crate::launch::open::Given;
 use crate::launch::{Attendant, Launched, Setting, launch};
 use crate::plan::{self, ContainerPlan, CreateFacts, IdMaps, IdRange};
 use crate::process::{Cancel, Children, ProcessHandle};
+use crate::seccomp::Cache;
 use crate::store::Entry;
 use crate::store::record::{CgroupFacts, FORMAT, InitFacts, Record};
 use crate::sys::procfs::{self, Stat};
@@ -42,7 +43,8 @@ impl Containers {
         let loaded = bundle.load()?;
         let mut spec = loaded.document;
         add_environment(&mut spec, &request.extra_env);
-        let plan = self.plan_for(&request, &spec, &host)?;
+        let kept = || lookups::kept_profiles(self.store.path());
+        let plan = self.plan_for(&request, &spec, &host, kept)?;
         let warnings: Vec<_> = loaded
             .warnings
             .iter()
@@ -101,10 +103,18 @@ impl Containers {
     pub fn explain(&self, request: &CreateRequest) -> Result<String> {
         let host = self.host()?;
         let spec = Bundle::open(&request.bundle)?.load()?.document;
-        Ok(plan::explain(&self.plan_for(request, &spec, &host)?.init))
+        Ok(plan::explain(
+            &self.plan_for(request, &spec, &host, || None)?.init,
+        ))
     }
 
-    fn plan_for(&self, request: &CreateRequest, spec: &Spec, host: &Host) -> Result<ContainerPlan> {
+    fn plan_for(
+        &self,
+        request: &CreateRequest,
+        spec: &Spec,
+        host: &Host,
+        kept: impl FnOnce() -> Option<Cache>,
+    ) -> Result<ContainerPlan> {
         let facts = CreateFacts {
             id: request.id.as_str().to_owned(),
             bundle: request.bundle.clone(),
@@ -116,7 +126,7 @@ impl Containers {
             ..CreateFacts::default()
         };
         let rootfs = rootfs_of(request, spec)?;
-        plan::create(spec, &lookups::look_up(facts, spec, &rootfs)?, host)
+        plan::create(spec, &lookups::look_up(facts, spec, &rootfs, kept)?, host)
     }
 }
 

@@ -10,17 +10,34 @@ use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
 use crate::error::Result;
 use crate::plan::CreateFacts;
+use crate::seccomp::Cache;
 use crate::{passwd, seccomp};
 
+/// Below the state root; no id of a container has this character.
+const KEPT_PROFILES: &str = "@seccomp";
+
+/// The compiled profiles kept below `root`. A place that can't be used costs time, nothing else.
+pub fn kept_profiles(root: &Path) -> Option<Cache> {
+    let opened = Cache::open(&root.join(KEPT_PROFILES));
+    opened
+        .inspect_err(|error| log::debug!("seccomp profiles are compiled each time: {error}"))
+        .ok()
+}
+
 /// Fills in the compiled seccomp profile, the user's home directory and which of the listed
-/// namespaces are our own.
-pub fn look_up(mut facts: CreateFacts, spec: &Spec, rootfs: &Path) -> Result<CreateFacts> {
+/// namespaces are our own. `kept` gives the directory of compiled profiles, should one be needed.
+pub fn look_up(
+    mut facts: CreateFacts,
+    spec: &Spec,
+    rootfs: &Path,
+    kept: impl FnOnce() -> Option<Cache>,
+) -> Result<CreateFacts> {
     if let Some(profile) = spec
         .linux()
         .as_ref()
         .and_then(|linux| linux.seccomp().as_ref())
     {
-        facts.seccomp = Some(seccomp::compile(profile, None)?);
+        facts.seccomp = Some(seccomp::compile(profile, kept().as_ref())?);
     }
     facts.home = home(spec, rootfs)?;
     facts.own_namespaces = own_namespaces(spec);

@@ -5,7 +5,7 @@ use rsrun_init::page::Failure;
 use rsrun_init::step::Step;
 
 use crate::error::{Error, ErrorKind, errno_text};
-use crate::plan::{Plan, PlanStep, ProgramWords, step_words};
+use crate::plan::{Plan, PlanStep, ProgramWords, words_in};
 use crate::process::Exit;
 use crate::sys::birth::Stillborn;
 
@@ -23,21 +23,21 @@ pub fn failed_step(plan: &Plan, program: &ProgramWords, failure: Failure) -> Err
     };
     let text = match step {
         Step::FindProgram { .. } | Step::Execute { .. } => program_text(program, step, errno),
-        _ => plain_text(step, failure, errno),
+        _ => plain_text(&words_in(plan, step), failure, errno),
     };
     Error::new(
         ErrorKind::Init {
-            step: step_words(step),
+            step: words_in(plan, step),
             errno: failure.errno,
         },
         text,
     )
 }
 
-fn plain_text(step: &PlanStep, failure: Failure, errno: Errno) -> String {
+fn plain_text(words: &str, failure: Failure, errno: Errno) -> String {
     match call_name(failure.syscall) {
-        Some(call) => format!("{}: {call}: {}", step_words(step), errno_text(errno)),
-        None => format!("{}: {}", step_words(step), errno_text(errno)),
+        Some(call) => format!("{words}: {call}: {}", errno_text(errno)),
+        None => format!("{words}: {}", errno_text(errno)),
     }
 }
 
@@ -54,7 +54,7 @@ pub fn ended_early(plan: &Plan, step: u32, exit: Option<Exit>) -> Error {
     let words = usize::try_from(step)
         .ok()
         .and_then(|index| plan.steps.get(index))
-        .map(step_words);
+        .map(|step| words_in(plan, step));
     let at = words.unwrap_or_else(|| "an unknown step".into());
     match exit {
         Some(Exit {

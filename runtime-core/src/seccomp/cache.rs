@@ -84,7 +84,8 @@ impl Cache {
         self.make_room()?;
         let directory = self.directory.as_fd();
         // Two creates may do so at once: each has a file of its own until the rename.
-        let temporary = format!(".{name}.{:?}", std::thread::current().id());
+        let thread = std::thread::current().id();
+        let temporary = format!(".{name}.{}.{thread:?}", std::process::id());
         let written = write(directory, &temporary, lines).and_then(|()| {
             renameat(directory, temporary.as_str(), directory, name).with(|| "rename")
         });

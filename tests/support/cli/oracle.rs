@@ -127,8 +127,8 @@ pub fn cgroups(prefix: &str) -> Vec<String> {
     found
 }
 
-/// Every file below a directory but those inside a root file system, which has mount points made in it, and the
-/// two files that hold the output of the last call.
+/// Every file below a directory but those inside a root file system, which has mount points made in it, the
+/// two files that hold the output of the last call, and compiled seccomp profiles, which are made to stay.
 fn files(top: &Path) -> Vec<String> {
     let mut found = Vec::new();
     walk(top, &mut |path| {
@@ -136,7 +136,8 @@ fn files(top: &Path) -> Vec<String> {
         let scratch = ["stdout", "stderr"]
             .iter()
             .any(|name| place == Path::new(name));
-        if !scratch {
+        let kept = place.iter().any(|part| part == "@seccomp");
+        if !scratch && !kept {
             found.push(path.display().to_string());
         }
     });
