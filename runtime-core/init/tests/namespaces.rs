@@ -337,6 +337,7 @@ fn a_foreign_user_namespace_is_entered_and_gets_a_pid_namespace_of_its_own() {
         Step::OpenProc,
         Step::AttachRoot {
             tree: tree.as_raw_fd(),
+            at: c"/",
         },
     ];
     steps.extend(everything_mounted());
