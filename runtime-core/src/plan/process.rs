@@ -87,27 +87,14 @@ impl Resolved {
             limits => limits,
         };
         let user = process.user();
-        // (uid_t)-1 means "leave it" to the kernel: whoever asks for it would stay root.
-        let ids = [
-            ("uid".to_owned(), user.uid()),
-            ("gid".to_owned(), user.gid()),
-        ];
-        let groups = user.additional_gids().iter().flatten().enumerate();
-        let groups = groups.map(|(index, gid)| (format!("additionalGids/{index}"), *gid));
-        for (field, id) in ids.into_iter().chain(groups) {
-            if id == u32::MAX {
-                return Err(Error::spec(
-                    format!("{place}/user/{field}"),
-                    format!("{id} is no id"),
-                ));
-            }
-        }
+        let groups = user.additional_gids().clone().unwrap_or_default();
+        check_ids(user.uid(), user.gid(), &groups, place)?;
         let program = environment::program_words(&argv, &env);
         Ok(Self {
             cwd: working_directory(process, place)?,
             uid: user.uid(),
             gid: user.gid(),
-            groups: user.additional_gids().clone().unwrap_or_default(),
+            groups,
             umask: umask_of(process, defaults, place)?,
             rlimits,
             capabilities,
@@ -248,6 +235,29 @@ pub(super) struct End<'a> {
     pub(super) preserve_fds: u32,
     /// Settings of the container that hold for each of its processes.
     pub(super) scheduling: Vec<PlanStep>,
+}
+
+/// (uid_t)-1 means "leave it" to the kernel: whoever asks for it would stay root.
+fn check_ids(uid: u32, gid: u32, groups: &[u32], place: &str) -> Result<()> {
+    let of_groups = |(index, group): (usize, &u32)| (format!("additionalGids/{index}"), *group);
+    let all = [("uid".to_owned(), uid), ("gid".to_owned(), gid)];
+    let mut all = all
+        .into_iter()
+        .chain(groups.iter().enumerate().map(of_groups));
+    if let Some((field, id)) = all.find(|(_, id)| *id == u32::MAX) {
+        return Err(Error::spec(
+            format!("{place}/user/{field}"),
+            format!("{id} is no id"),
+        ));
+    }
+    // NGROUPS_MAX
+    match groups.len() {
+        0..=65536 => Ok(()),
+        count => Err(Error::spec(
+            format!("{place}/user/additionalGids"),
+            format!("{count} groups, the kernel takes 65536"),
+        )),
+    }
 }
 
 fn argv_of(process: &Process, place: &str) -> Result<Vec<CString>> {

@@ -73,6 +73,10 @@ fn what_makes_no_sense_is_refused_with_its_place() {
     );
     refused(&[("/process/args/0", json!("a\0"))], "/process/args/0");
     refused(&[("/process/args", json!([]))], "/process/args");
+    refused(
+        &[("/process/user/additionalGids", json!([1, u32::MAX]))],
+        "/process/user/additionalGids/1",
+    );
     refused(&[("/process/env/-", json!("novalue"))], "/process/env/1");
     refused(&[("/process/cwd", json!("relative"))], "/process/cwd");
     refused(
