@@ -86,10 +86,9 @@ pub fn attach(file: &Path, read_only: bool, direct_io: bool) -> nix::Result<Loop
             .map_err(errno)?;
         let config = config(&backing, read_only, direct_io);
         // SAFETY: `config` is a whole struct loop_config that outlives the call; the kernel copies it.
-        match checked(
-            unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE as _, &raw const config) }
-                .into(),
-        ) {
+        let done =
+            unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE as _, &raw const config) };
+        match checked(done.into()) {
             Ok(_) => {
                 return Ok(LoopDevice {
                     _device: device,

@@ -200,7 +200,7 @@ fn make(
 }
 
 /// A user namespace whose owners the files of a mount get.
-fn user_namespace(
+pub fn user_namespace(
     containers: &Containers,
     map: &mounts::IdMap,
     cancel: &Cancel,

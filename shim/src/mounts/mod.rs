@@ -10,6 +10,8 @@
 mod idmap;
 mod options;
 mod overlay;
+#[cfg(test)]
+mod tests;
 mod unmount;
 
 use std::ffi::CString;

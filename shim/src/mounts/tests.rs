@@ -1,0 +1,193 @@
+//! The mounts that snapshotters ask for, in the kernel.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::sched::{CloneFlags, unshare};
+use rsrun_core::{Cancel, Containers};
+
+use super::*;
+
+/// A directory of a test's own, with a mount namespace of its own for the thread that runs it.
+struct Ground(PathBuf);
+
+impl Ground {
+    fn new(name: &str) -> Self {
+        // CLONE_NEWNS wants a file system context that no other thread shares.
+        unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).unwrap();
+        let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
+        nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
+        let dir = std::env::temp_dir().join(format!("rsrun-mounts-{}-{name}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        nix::mount::mount(
+            Some("tmpfs"),
+            &dir,
+            Some("tmpfs"),
+            MsFlags::empty(),
+            None::<&str>,
+        )
+        .unwrap();
+        Self(dir)
+    }
+
+    fn dir(&self, name: &str) -> PathBuf {
+        let dir = self.0.join(name);
+        fs::create_dir_all(&dir).unwrap();
+        dir
+    }
+
+    fn root(&self) -> PathBuf {
+        self.0.join("rootfs")
+    }
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        let _ = unmount_all(&self.0);
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn mount_of(kind: &str, source: &str, options: &[&str]) -> Mount {
+    Mount {
+        kind: kind.into(),
+        source: source.into(),
+        target: String::new(),
+        options: options.iter().map(|option| (*option).to_owned()).collect(),
+    }
+}
+
+fn nobody(_: &IdMap) -> Result<OwnedFd> {
+    Err(Error::invalid("this test needs no user namespace"))
+}
+
+/// Layers with one file each, and the words for an overlay of them.
+fn layers(ground: &Ground, count: usize, name: &str) -> String {
+    let layers: Vec<String> = (0..count)
+        .map(|n| {
+            let dir = ground.dir(&format!("{name}-{n}"));
+            fs::write(dir.join(format!("file-{n}")), n.to_string()).unwrap();
+            dir.display().to_string()
+        })
+        .collect();
+    format!("lowerdir={}", layers.join(":"))
+}
+
+#[test]
+#[ignore = "needs root"]
+fn an_overlay_of_two_hundred_layers_with_long_names_shows_all_of_them() {
+    let ground = Ground::new("many");
+    let lower = layers(&ground, 200, &"l".repeat(60));
+    assert!(lower.len() > 2 * 4096);
+    let upper = format!("upperdir={}", ground.dir("upper").display());
+    let work = format!("workdir={}", ground.dir("work").display());
+    let mounts = [mount_of("overlay", "overlay", &[&work, &upper, &lower])];
+    mount_all(&mounts, &ground.root(), &nobody).unwrap();
+    for n in [0, 99, 199] {
+        assert_eq!(
+            fs::read_to_string(ground.root().join(format!("file-{n}"))).unwrap(),
+            n.to_string()
+        );
+    }
+    fs::write(ground.root().join("new"), "").unwrap();
+    assert!(ground.dir("upper").join("new").exists());
+    unmount_own(&ground.root()).unwrap();
+    assert_eq!(fs::read_dir(ground.root()).unwrap().count(), 0);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_read_only_bind_mount_is_never_writable() {
+    let ground = Ground::new("bind");
+    let source = ground.dir("source");
+    fs::write(source.join("there"), "").unwrap();
+    let mounts = [mount_of("bind", source.to_str().unwrap(), &["rbind", "ro"])];
+    mount_all(&mounts, &ground.root(), &nobody).unwrap();
+    assert!(ground.root().join("there").exists());
+    let refused = fs::write(ground.root().join("new"), "").unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(nix::libc::EROFS));
+    fs::write(source.join("new"), "").unwrap();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_target_that_is_a_link_out_of_the_root_stays_inside() {
+    let ground = Ground::new("target");
+    let (image, outside) = (ground.dir("image"), ground.dir("outside"));
+    fs::create_dir(image.join("inside")).unwrap();
+    std::os::unix::fs::symlink(&outside, image.join("link")).unwrap();
+    fs::create_dir_all(image.join(outside.strip_prefix("/").unwrap())).unwrap();
+    let below = Mount {
+        target: "/link".into(),
+        ..mount_of("tmpfs", "tmpfs", &[])
+    };
+    let mounts = [mount_of("bind", image.to_str().unwrap(), &["rbind"]), below];
+    mount_all(&mounts, &ground.root(), &nobody).unwrap();
+    let tmpfs = ground.root().join(outside.strip_prefix("/").unwrap());
+    assert!(unmount::is_mount_point(&tmpfs).unwrap());
+    assert!(!unmount::is_mount_point(&outside).unwrap());
+    unmount_all(&ground.root()).unwrap();
+    assert!(!unmount::is_mount_point(&ground.root()).unwrap());
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_mount_that_fails_leaves_none_of_those_before_it() {
+    let ground = Ground::new("failing");
+    let source = ground.dir("source");
+    let mounts = [
+        mount_of("bind", source.to_str().unwrap(), &["rbind"]),
+        mount_of("nosuchfs", "none", &[]),
+    ];
+    let error = mount_all(&mounts, &ground.root(), &nobody)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("nosuchfs"), "{error}");
+    assert!(!unmount::is_mount_point(&ground.root()).unwrap());
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_file_with_a_filesystem_is_mounted_by_a_loop_device() {
+    let ground = Ground::new("loop");
+    let file = ground.0.join("image");
+    fs::File::create(&file).unwrap().set_len(16 << 20).unwrap();
+    let made = std::process::Command::new("mkfs.ext4")
+        .arg("-q")
+        .arg(&file)
+        .status()
+        .unwrap();
+    assert!(made.success());
+    let mounts = [mount_of("ext4", file.to_str().unwrap(), &["loop", "ro"])];
+    mount_all(&mounts, &ground.root(), &nobody).unwrap();
+    assert!(ground.root().join("lost+found").exists());
+    unmount_own(&ground.root()).unwrap();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn layers_of_an_id_mapped_overlay_have_the_owners_of_the_namespace_and_leave_nothing() {
+    let ground = Ground::new("idmap");
+    let lower = layers(&ground, 3, "layer");
+    let state = ground.dir("state");
+    let containers = Containers::open(&state).unwrap();
+    let cancel = Cancel::new().unwrap();
+    let make = |map: &IdMap| crate::container::create::user_namespace(&containers, map, &cancel);
+    let upper = format!("upperdir={}", ground.dir("upper").display());
+    let work = format!("workdir={}", ground.dir("work").display());
+    let options = [
+        &work,
+        &upper,
+        &lower,
+        "uidmap=0:70000:1000",
+        "gidmap=0:80000:1000",
+    ];
+    let mounts = [mount_of("overlay", "overlay", &options)];
+    mount_all(&mounts, &ground.root(), &make).unwrap();
+    let owner = fs::metadata(ground.root().join("file-1")).unwrap();
+    assert_eq!((owner.uid(), owner.gid()), (70_000, 80_000));
+    assert!(!ground.0.join("idmapped").exists());
+    unmount_own(&ground.root()).unwrap();
+    assert!(!unmount::is_mount_point(Path::new(&ground.root())).unwrap());
+}
