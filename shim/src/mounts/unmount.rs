@@ -83,8 +83,8 @@ fn canonical(path: &Path) -> PathBuf {
 
 /// Mount points at and below `target`, in the order in which they were mounted.
 fn mounted_at(target: &Path) -> Result<Vec<PathBuf>> {
-    let table = fs::read("/proc/self/mountinfo")
-        .map_err(|e| super::io_error(&e, "read(/proc/self/mountinfo)".into()))?;
+    let table = fs::read("/proc/thread-self/mountinfo")
+        .map_err(|e| super::io_error(&e, "read(/proc/thread-self/mountinfo)".into()))?;
     Ok(points(&table)
         .filter(|point| point.starts_with(target))
         .collect())
