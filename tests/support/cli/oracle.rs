@@ -113,18 +113,23 @@ pub fn children() -> Vec<Pid> {
 /// Cgroups that carry this suite's prefix anywhere in the tree, parents first.
 pub fn cgroups(prefix: &str) -> Vec<String> {
     let mut found = Vec::new();
-    walk(Path::new("/sys/fs/cgroup"), &mut |path| {
-        if path.is_dir() && path.to_string_lossy().contains(prefix) {
-            found.push(
-                path.strip_prefix("/sys/fs/cgroup")
-                    .unwrap_or(path)
-                    .display()
-                    .to_string(),
-            );
+    directories(Path::new("/sys/fs/cgroup"), &mut |path| {
+        if path.to_string_lossy().contains(prefix) {
+            let below = path.strip_prefix("/sys/fs/cgroup").unwrap_or(path);
+            found.push(below.display().to_string());
         }
     });
     found.sort();
     found
+}
+
+fn directories(dir: &Path, visit: &mut impl FnMut(&Path)) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|t| t.is_dir()) {
+            visit(&entry.path());
+            directories(&entry.path(), visit);
+        }
+    }
 }
 
 /// Every file below a directory but those inside a root file system, which has mount points made in it, the
