@@ -52,9 +52,15 @@ pub fn pivot(child: &Child<'_>) -> Outcome<()> {
     raw::chdir(c"/")
 }
 
-/// Where pivot_root can't be had because `/` is an initramfs: the tree over `/` stays there, and this
+/// Where pivot_root can't be had because `/` is an initramfs: the tree goes over `/`, stays there, and this
 /// process moves into it. Whoever leaves by chroot and `..` comes to the top of `/`, which is the tree.
+/// First of all, as the tree would go with the mount that it was attached below.
 pub fn stay_below(child: &Child<'_>) -> Outcome<()> {
+    match raw::move_mount_over_root(child.root) {
+        // It is there already: a mount can't be moved onto itself.
+        Err(failed) if failed.errno == libc::ELOOP => {}
+        other => other?,
+    }
     leftovers::detach_all(child)?;
     raw::fchdir(child.root)?;
     raw::chroot_here()?;

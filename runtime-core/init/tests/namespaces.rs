@@ -280,9 +280,20 @@ fn a_foreign_pid_namespace_is_entered_by_a_second_birth() {
 #[ignore = "needs root"]
 fn without_a_pivot_the_hosts_mounts_are_gone_all_the_same() {
     let rootfs = Rootfs::new();
+    stay_without_pivot(&rootfs, c"/");
+    // Below a mount of the host, which goes with the others.
+    stay_without_pivot(&rootfs, c"/dev/shm");
+    stay_without_pivot(&rootfs, text(rootfs.path.to_str().unwrap()));
+}
+
+fn stay_without_pivot(rootfs: &Rootfs, at: &'static std::ffi::CStr) {
     let tree = rootfs.tree();
     let before = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let mut steps = in_root(&tree, everything_mounted());
+    steps[2] = Step::AttachRoot {
+        tree: tree.as_raw_fd(),
+        at,
+    };
     steps.extend([Step::MoveRoot, Step::Ready { wait: true }]);
     steps.extend(run(
         // A procfs that is whole, wherever it lies, would allow another one.
