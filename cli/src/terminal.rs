@@ -10,12 +10,10 @@ use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg, socket,
 };
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
-use rsrun_core::sys::terminal::set_window_size;
+use rsrun_core::sys::terminal::{set_window_size, window_size};
 use rsrun_core::{Context, Error, ProcessHandle, Result};
 
 use crate::signals::Incoming;
-
-nix::ioctl_read_bad!(get_size, libc::TIOCGWINSZ, libc::winsize);
 
 /// Sends the master to who listens on `socket`, as runc does: its name with SCM_RIGHTS.
 pub fn send_master(path: &Path, master: &OwnedFd) -> Result<()> {
@@ -124,18 +122,9 @@ pub fn copy_size(master: &OwnedFd) {
 }
 
 /// Rows and columns of the user's terminal; `None` when standard input is no terminal.
-#[allow(unsafe_code, reason = "TIOCGWINSZ has no safe form in nix")]
 pub fn own_size() -> Option<(u16, u16)> {
-    let stdin = std::io::stdin();
-    let mut size = libc::winsize {
-        ws_row: 0,
-        ws_col: 0,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    };
-    // SAFETY: `size` is a valid winsize that outlives the call, and the descriptor is open.
-    let known = unsafe { get_size(stdin.as_raw_fd(), &raw mut size) };
-    known.ok().map(|_| (size.ws_row, size.ws_col))
+    let (columns, rows) = window_size(std::io::stdin().as_fd()).ok()?;
+    Some((rows, columns))
 }
 
 /// The user's terminal in raw mode until dropped.
