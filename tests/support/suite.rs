@@ -10,7 +10,7 @@ use std::sync::{Arc, Once, mpsc};
 use std::time::Duration;
 
 use crate::pace::patient;
-use libtest_mimic::{Arguments, Completion, Trial};
+use libtest_mimic::{Arguments, ColorSetting, Completion, Trial};
 
 /// Why a case ended early.
 #[derive(Debug)]
@@ -120,7 +120,10 @@ pub fn skipped(group: &str, reason: &str) -> Trial {
 
 /// Runs all trials and gives the exit code.
 pub fn conclude(trials: Vec<Trial>) -> ExitCode {
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+    let mut arguments = Arguments::from_args();
+    // What runs in a virtual machine writes to a terminal there, and is read by a program here.
+    arguments.color.get_or_insert(ColorSetting::Never);
+    libtest_mimic::run(&arguments, trials).exit_code()
 }
 
 fn attempt<W: World>(case: Case<W>, make: impl FnOnce() -> Check<W>) -> Check {
