@@ -8,6 +8,7 @@ mod calls;
 mod ending;
 mod events;
 mod frames;
+mod isolation;
 mod lives;
 mod order;
 mod output;
@@ -40,6 +41,7 @@ fn trials() -> Vec<Trial> {
             stdio::cases(),
             frames::cases(),
             bad_input::cases(),
+            isolation::cases(),
         ]
         .concat();
         if manner == Manner::Legacy && !pace::is_thorough() {
