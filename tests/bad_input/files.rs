@@ -11,7 +11,8 @@ pub(crate) fn cases(suite: &mut Suite) {
 }
 
 fn texts(suite: &mut Suite) {
-    let texts: [(&str, fn() -> Vec<u8>); 16] = [
+    type Text = fn() -> Vec<u8>;
+    let texts: [(&str, Text); 16] = [
         ("is_empty", Vec::new),
         ("is_no_json", || b"ociVersion: 1.0.2\n".to_vec()),
         ("is_cut_off", || {
