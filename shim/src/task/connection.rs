@@ -120,7 +120,7 @@ impl Connection {
         if header.type_ != MESSAGE_TYPE_REQUEST {
             return Ok(false);
         }
-        if header.stream_id % 2 == 0 {
+        if header.stream_id.is_multiple_of(2) {
             return Err("stream ids of clients must be odd");
         }
         if header.stream_id <= last_id {
