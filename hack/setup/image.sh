@@ -9,6 +9,6 @@ both() {
     python3 hack/image/make-image.py /bin/busybox "$1/busybox.tar" "$1/rootfs"
 }
 
-installed busybox-static python3-minimal
+installed busybox-static python3
 version=$(cat hack/image/make-image.py /bin/busybox | sha256sum | cut -c1-16)
 once image "$version" both

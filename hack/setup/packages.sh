@@ -6,7 +6,7 @@ set -euo pipefail
 . hack/setup/lib.sh
 
 # What a Rust program with a C library in it is built from, and the demo's image.
-build=(gcc libc6-dev make pkg-config libseccomp-dev busybox-static python3-minimal binutils file util-linux ca-certificates)
+build=(gcc libc6-dev make pkg-config libseccomp-dev busybox-static python3 binutils file util-linux ca-certificates)
 # patchelf: a newer suite's crun; cpio and e2fsprogs: the guest's disks; strace and
 # hyperfine: looking at calls and at times.
 rest=(patchelf cpio e2fsprogs kmod strace hyperfine qemu-system-x86 seabios procps iproute2 jq libcap2-bin diffutils)

@@ -38,7 +38,7 @@ fetch_kernel() {
 # Only its parser, for the guest: installed here, it would start a service.
 apparmor() { unpacked_alone bookworm "$1" apparmor; }
 
-installed cpio kmod e2fsprogs qemu-system-x86 seabios python3-minimal busybox-static
+installed cpio kmod e2fsprogs qemu-system-x86 seabios python3 busybox-static
 once apparmor bookworm apparmor
 [ $# -gt 0 ] || set -- 6.1
 for version; do
