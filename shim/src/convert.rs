@@ -64,8 +64,9 @@ pub fn create_call(request: CreateTaskRequest, ctr_ns: &str) -> Result<CreateCal
             terminal: request.terminal,
             process_id: request.id,
             ctr_ns: ctr_ns.to_owned(),
-            io_uid: options.io_uid.unwrap_or(0),
-            io_gid: options.io_gid.unwrap_or(0),
+            // The owner of the container completes these.
+            io_uid: 0,
+            io_gid: 0,
         },
         id,
         bundle: request.bundle.into(),

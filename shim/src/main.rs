@@ -21,6 +21,7 @@ mod mounts;
 mod options;
 mod sandbox;
 mod socket;
+mod spec;
 mod status_code;
 mod task;
 mod wire;

@@ -14,6 +14,7 @@ use rsrun_core::process::{Children, Launching};
 use rsrun_core::sys::{pidfd, spawn};
 use rsrun_core::{ContainerId, Containers, Context, Exit};
 use tokio::sync::Notify;
+use tokio::time::sleep;
 use ttrpc::Code;
 
 use crate::container::exec::Exec;
@@ -38,6 +39,7 @@ pub struct Sandbox {
     tracked: RefCell<HashMap<i32, Tracked>>,
     /// What decides whether the process may end; see [`Sandbox::may_end`].
     presence: RefCell<Presence>,
+    settling: Cell<bool>,
     pub(crate) changed: Notify,
 }
 
@@ -64,6 +66,9 @@ struct Presence {
     unanswered: usize,
 }
 
+/// How long after a launch unused memory is given back.
+const SETTLED: Duration = Duration::from_millis(200);
+
 /// How long after a probe, or on a silent connection, a Create is awaited.
 const AWAITED: Duration = Duration::from_secs(3);
 
@@ -80,6 +85,7 @@ impl Sandbox {
             owners: RefCell::default(),
             tracked: RefCell::default(),
             presence: RefCell::default(),
+            settling: Cell::new(false),
             changed: Notify::new(),
         })
     }
@@ -130,8 +136,22 @@ impl Sandbox {
         self.changed.notify_one();
     }
 
+    /// Gives memory back once nothing has happened for a moment: what a Create needs to read its documents is
+    /// many times what a container that runs needs.
+    pub fn settle(self: &Rc<Self>) {
+        if self.settling.replace(true) {
+            return;
+        }
+        let sandbox = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            sleep(SETTLED).await;
+            sandbox.settling.set(false);
+            crate::HEAP.trim();
+        });
+    }
+
     /// From now on the exit of `pid` is told to its owner, also if it has come already.
-    pub fn track(&self, pid: i32, tracked: Tracked, launching: Launching) {
+    pub fn track(self: &Rc<Self>, pid: i32, tracked: Tracked, launching: Launching) {
         match self.children.claim(pid) {
             Some(exit) => tracked.exited(exit),
             None => {
@@ -139,6 +159,7 @@ impl Sandbox {
             }
         }
         drop(launching);
+        self.settle();
     }
 
     /// Reaps every child that has ended and tells their owners. Strangers (orphans of containers, hooks, loggers)

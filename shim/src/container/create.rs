@@ -56,7 +56,7 @@ impl Owner {
         )?;
         let containers = self.sandbox.containers(&root)?;
         let (stdio, streams) = tokio::select! {
-            prepared = Stdio::prepare(&call.streams, &self.sandbox.launch) => prepared?,
+            prepared = Stdio::prepare(&self.streams, &self.sandbox.launch) => prepared?,
             () = self.cancelled.notified() => return Err(Failure::new(ttrpc::Code::CANCELLED, "create was given up")),
         };
         let target = self.bundle.join("rootfs");

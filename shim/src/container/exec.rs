@@ -338,16 +338,15 @@ impl Exec {
         }
     }
 
-    pub(super) fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> Vec<String> {
         let facts = self.facts.borrow();
-        let streams = facts
-            .stdio
-            .as_ref()
-            .map(|stdio| stdio.describe())
-            .unwrap_or_default();
-        format!(
-            "  exec {} {:?} pid {} {streams}",
+        let mut lines = vec![format!(
+            "  exec {} {:?} pid {}",
             self.id, facts.state, facts.pid
-        )
+        )];
+        if let Some(stdio) = &facts.stdio {
+            lines.extend(stdio.describe().lines().map(|line| format!("    {line}")));
+        }
+        lines
     }
 }

@@ -22,6 +22,7 @@ use crate::event::{Event, What};
 use crate::failure::{Failure, Result};
 use crate::io::{self, Stdio};
 use crate::sandbox::Sandbox;
+use crate::spec;
 
 /// Starts of execs that one container may have under way; each has a thread.
 const STARTS_AT_ONCE: usize = 32;
@@ -72,11 +73,23 @@ pub(super) struct Facts {
 impl Owner {
     /// The owner of a container that is about to be created.
     pub fn new(sandbox: Rc<Sandbox>, call: &CreateCall) -> Result<Rc<Self>> {
+        let (io_uid, io_gid) = match (call.options.io_uid, call.options.io_gid) {
+            (Some(uid), Some(gid)) => (uid, gid),
+            // Only some clients compute them.
+            (uid, gid) => {
+                let root = spec::root_ids(&call.bundle).map_err(Failure::invalid)?;
+                (uid.unwrap_or(root.0), gid.unwrap_or(root.1))
+            }
+        };
         Ok(Rc::new(Self {
             sandbox,
             id: call.id.clone(),
             bundle: call.bundle.clone(),
-            streams: call.streams.clone(),
+            streams: io::Request {
+                io_uid,
+                io_gid,
+                ..call.streams.clone()
+            },
             mounted: !call.rootfs.is_empty(),
             cancel: Cancel::new()?,
             cancelled: Notify::new(),
@@ -334,13 +347,11 @@ impl Owner {
                 .into_iter()
                 .map(|line| format!("  waits for {line}")),
         );
-        lines.extend(
-            facts
-                .stdio
-                .iter()
-                .map(|stdio| format!("  streams {}", stdio.describe())),
-        );
-        lines.extend(self.execs.borrow().values().map(|exec| exec.describe()));
+        for text in facts.stdio.iter().map(|stdio| stdio.describe()) {
+            lines.extend(text.lines().map(|line| format!("  {line}")));
+        }
+        let execs = self.execs.borrow();
+        lines.extend(execs.values().flat_map(|exec| exec.describe()));
         lines
     }
 }

@@ -13,13 +13,13 @@ use std::time::{Duration, SystemTime};
 use rsrun_core::container::Deleted;
 use rsrun_core::{Cancel, ContainerId, Containers, Exit};
 
-use super::group_of;
 use crate::args::Args;
 use crate::container::create::{STATE_ROOT_FILE, write_atomic};
 use crate::convert;
 use crate::mounts;
 use crate::options::Options;
 use crate::socket;
+use crate::spec;
 
 /// What a container that did not end by itself is said to have ended with (128 + SIGKILL).
 const KILLED: u32 = 137;
@@ -38,7 +38,10 @@ pub fn run(args: &Args) -> Result<(), String> {
     let deleted = store
         .force_delete(&id, &cancel)
         .map_err(|e| format!("delete {id}: {e}"))?;
-    mounts::unmount_all(&bundle.join("rootfs")).map_err(|e| format!("delete {id}: {e}"))?;
+    // A create that was killed may have left the layers that it was mapping.
+    for place in ["rootfs", "idmapped"] {
+        mounts::unmount_all(&bundle.join(place)).map_err(|e| format!("delete {id}: {e}"))?;
+    }
     clean_group(&store, &bundle, &id, &cancel)?;
     answer(&bundle, &deleted)
 }
@@ -67,7 +70,7 @@ fn clean_group(
     id: &ContainerId,
     cancel: &Cancel,
 ) -> Result<(), String> {
-    let group = group_of(bundle, id.as_str()).unwrap_or_else(|_| id.to_string());
+    let group = spec::group_of(bundle, id.as_str()).unwrap_or_else(|_| id.to_string());
     let Some(path) = socket_path(bundle) else {
         return Ok(());
     };

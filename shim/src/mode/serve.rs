@@ -11,20 +11,21 @@ use std::time::Duration;
 
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use rsrun_core::sys::fds;
-use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::low_level::pipe;
 use tokio::io::AsyncReadExt;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::LocalSet;
 use tokio::time::{sleep, timeout};
 
+use super::NAME;
 use super::start::LISTENER;
-use super::{NAME, group_of};
 use crate::args::Args;
 use crate::event::Outbox;
 use crate::journal;
 use crate::sandbox::Sandbox;
 use crate::socket::{self, Claim};
+use crate::spec;
 use crate::task::connection::{self, Limits};
 
 /// How long events may take to reach containerd once nothing else is left to do.
@@ -39,7 +40,7 @@ pub fn run(args: &Args) -> Result<(), String> {
     }
     let bundle = std::env::current_dir().map_err(|e| format!("working directory: {e}"))?;
     let group = if args.group.is_empty() {
-        group_of(&bundle, &args.id)?
+        spec::group_of(&bundle, &args.id)?
     } else {
         args.group.clone()
     };
@@ -100,6 +101,7 @@ async fn serve(listener: StdListener, path: &Path, sandbox: Rc<Sandbox>) -> io::
     let mut children = signal(&[SIGCHLD])?;
     let mut ends = signal(&[SIGTERM, SIGINT])?;
     let mut dumps = signal(&[SIGUSR1])?;
+    let mut others = signal(&[SIGHUP, SIGQUIT, SIGUSR2])?;
     let limits = Rc::new(Limits::default());
     tokio::task::spawn_local(Rc::clone(&sandbox.outbox).send_all());
     log::info!("serving on {}", path.display());
@@ -126,6 +128,7 @@ async fn serve(listener: StdListener, path: &Path, sandbox: Rc<Sandbox>) -> io::
                 break;
             }
             () = heard(&mut dumps) => sandbox.describe().iter().for_each(|line| log::info!("{line}")),
+            () = heard(&mut others) => log::warn!("a signal that means nothing here is ignored"),
             () = sandbox.changed.notified() => {}
             () = asked_again => {}
         }

@@ -17,11 +17,12 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getppid};
 use rsrun_core::sys::{exe, spawn};
 
-use super::{NAME, group_of};
+use super::NAME;
 use crate::args::Args;
 use crate::bootstrap::{self, Call};
 use crate::options::Options;
 use crate::socket::{self, Claim};
+use crate::spec;
 
 /// Largest message that is read from stdin.
 const LARGEST_MESSAGE: u64 = 10 << 20;
@@ -43,7 +44,7 @@ pub fn run(args: &Args) -> Result<(), String> {
         .map_err(|e| format!("read stdin: {e}"))?;
     let call = bootstrap::decode(&message, args);
     let bundle = env::current_dir().map_err(|e| format!("working directory: {e}"))?;
-    let group = group_of(&bundle, &args.id)?;
+    let group = spec::group_of(&bundle, &args.id)?;
     let path = socket::path(
         call.socket_dir.as_deref(),
         &call.grpc_address,
