@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rsrun_core::process::{Children, Launching};
-use rsrun_core::sys::{pidfd, spawn};
+use rsrun_core::sys::{code, pidfd, spawn};
 use rsrun_core::{ContainerId, Containers, Context, Exit};
 use tokio::sync::Notify;
 use tokio::time::sleep;
@@ -67,7 +67,7 @@ struct Presence {
 }
 
 /// How long after a launch unused memory is given back.
-const SETTLED: Duration = Duration::from_millis(200);
+const SETTLED: Duration = Duration::from_millis(500);
 
 /// How long after a probe, or on a silent connection, a Create is awaited.
 const AWAITED: Duration = Duration::from_secs(3);
@@ -147,6 +147,9 @@ impl Sandbox {
             sleep(SETTLED).await;
             sandbox.settling.set(false);
             crate::HEAP.trim();
+            if let Err(errno) = code::release() {
+                log::debug!("madvise(MADV_DONTNEED): {errno}");
+            }
         });
     }
 

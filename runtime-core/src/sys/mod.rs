@@ -10,6 +10,7 @@
 pub mod arena;
 pub mod birth;
 pub mod bpf;
+pub mod code;
 pub mod exe;
 pub mod fds;
 pub mod heap;
