@@ -28,15 +28,12 @@ pub fn release() -> nix::Result<()> {
         // Relocated constants lie behind the code, in pages that are ours alone: those must stay.
         if is_file && is_ours && map.end <= maps.get(code).map_or(0, |code| code.end) {
             let length = map.end - map.start;
+            let start = map.start as *mut libc::c_void;
             // SAFETY: the range is a whole private mapping of this program's file that is not writable and lies
             //         at or before the code, where the linker puts nothing that is relocated: the pages equal
             //         those of the file, from which the kernel maps them again when they are touched.
-            checked(
-                unsafe {
-                    libc::madvise(map.start as *mut libc::c_void, length, libc::MADV_DONTNEED)
-                }
-                .into(),
-            )?;
+            let done = unsafe { libc::madvise(start, length, libc::MADV_DONTNEED) };
+            checked(done.into())?;
         }
     }
     Ok(())
