@@ -119,7 +119,7 @@ pub fn launch(
     })
 }
 
-/// A launch that failed, and whether its process was killed before it did anything.
+/// A launch that failed, and whether its process was never born or killed before it did anything.
 struct Fallen {
     error: Error,
     unborn: bool,
@@ -187,7 +187,7 @@ fn bear(
     page: &SharedPage,
     wake: OwnedFd,
     setting: Setting<'_>,
-) -> Result<ProcessHandle> {
+) -> std::result::Result<ProcessHandle, Fallen> {
     let arena = Arena::new().with(|| "mmap()")?;
     let numbers: Vec<RawFd> = held.iter().map(Held::number).collect();
     let frozen = freeze(&arena, plan, &numbers, page, wake.as_raw_fd())?;
@@ -212,7 +212,10 @@ fn bear(
         frozen,
     };
     let _birth = setting.children.birth();
-    let pid = birth::launch(birth).map_err(report::stillborn)?;
+    let pid = birth::launch(birth).map_err(|cause| Fallen {
+        unborn: placement::is_beyond_namespace(plan, cause.errno),
+        error: report::stillborn(cause),
+    })?;
     let pidfd = pidfd_open(pid).with(|| format!("pidfd_open({pid})"))?;
     Ok(ProcessHandle::new(pid, pidfd))
 }

@@ -5,9 +5,14 @@
 //! cgroup was ever written to by cgroup.kill and the caller's was not, or the other way round: they
 //! compare the counts of two different cgroups. Then the process is born where we are, and moved while
 //! it waits for its adoption. A cgroup namespace is rooted where its maker is, so it is made after that.
+//!
+//! And where cgroup2 is mounted with nsdelegate, as systemd does, whoever has joined a cgroup namespace may
+//! start a process only below its root, and only from there: ENOENT for a launch thread, which comes from
+//! outside (cgroups(7); seen on 6.1.176 for every exec).
 
 use std::os::fd::BorrowedFd;
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use rsrun_init::step::Step;
 
@@ -15,6 +20,12 @@ use crate::error::{Context, Error, Result};
 use crate::plan::Plan;
 
 const NEW_CGROUP: u64 = libc::CLONE_NEWCGROUP as u64;
+
+/// Whether the birth failed because the thread had joined a cgroup namespace that it is not below.
+pub fn is_beyond_namespace(plan: &Plan, errno: Errno) -> bool {
+    let joined = plan.joins.iter().any(|join| join.flags & NEW_CGROUP != 0);
+    errno == Errno::ENOENT && joined
+}
 
 /// The same plan for a process that is moved when it is adopted; `None` for one that never waits for
 /// that.

@@ -9,6 +9,7 @@ use rsrun_init::step::Step;
 use super::draft::Draft;
 use super::exec::{HookProgram, enter_namespaces, hook_inside};
 use super::facts::{ContainerHooks, ExecFacts, ProcessPlan, ProgramWords};
+use super::namespaces::CGROUP;
 use super::process::Resolved;
 use super::text::{entry, literal, text};
 use super::{FdName, FdSource};
@@ -59,7 +60,13 @@ pub fn hook(hook: &Hook, place: &HookPlace) -> Result<ProcessPlan> {
             let mut draft = Draft::default();
             draft.step(Step::ResetSignals);
             draft.step(Step::Undumpable);
-            enter_namespaces(&mut draft, *namespaces);
+            enter_namespaces(&mut draft, *namespaces & !CGROUP);
+            if *namespaces & CGROUP != 0 {
+                // By the hook itself: with nsdelegate nobody outside of a cgroup namespace may be
+                // born into a cgroup of it, and nobody of the container is there yet.
+                let fd = draft.fd(FdSource::InitPidfd);
+                draft.step(Step::JoinNamespace { fd, flag: CGROUP });
+            }
             draft.root = Some(draft.fd(FdSource::InitRoot));
             on_host(draft, bundle, program)
         }
