@@ -78,7 +78,7 @@ if [ -f /sys/fs/cgroup/cgroup.controllers ] && grep -qw memory /sys/fs/cgroup/cg
 else
     limits=
     tell "Not here: this machine has its cgroup controllers on v1 and rsrun works with v2. A container runs here, its processes can be frozen, killed and counted, but a limit on memory, cpu or pids is refused rather than dropped:"
-    if ctr run --rm --runtime "$runtime" --memory-limit 67108864 "$image" limited true; then
+    if ctr run --rm --runtime "$runtime" --memory-limit 67108864 "$image" limited true 2>&1; then
         tell "(it was not refused: please report that)"
     fi
     ctr container rm limited > /dev/null 2>&1 || true
@@ -90,7 +90,7 @@ show task kill --signal SIGTERM demo
 for _ in $(seq 50); do [ -d "/proc/$pid" ] && [ "$(ctr task ls | awk '$1 == "demo" { print $3 }')" != STOPPED ] || break; sleep 0.1; done
 show task rm demo || true
 show container rm demo
-sleep 0.3
+for _ in $(seq 50); do [ -d "/proc/$shim" ] || break; sleep 0.1; done
 left=$([ ! -d "/proc/$shim" ] || echo "the process $shim")
 hack/containerd.sh "$version" stop
 if [ -z "$left" ]; then

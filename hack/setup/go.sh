@@ -22,7 +22,7 @@ from_sid() {
     # The command finds its tree by its own place; Debian splits it in two.
     mkdir "$into/go"
     cp -a "$into/usr/share/go-$NEEDED/." "$into/go/"
-    for file in bin pkg VERSION; do
+    for file in bin pkg VERSION go.env; do
         rm -rf "$into/go/${file:?}"
         cp -a "$into/usr/lib/go-$NEEDED/$file" "$into/go/"
     done
