@@ -5,6 +5,10 @@
 //! descriptors, the host's namespaces, capabilities. Then it clones and ends. Nothing here changes
 //! the process around it (I4): descriptor table and fs are unshared first, capabilities and
 //! namespaces belong to the thread.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the one place where what a process shares is changed, after this thread was given its own"
+)]
 
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 

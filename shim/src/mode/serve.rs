@@ -47,6 +47,7 @@ pub fn run(args: &Args) -> Result<(), String> {
     let (listener, path) = listener(args)?;
     journal::open(Path::new("log"), &args.ctr_ns, &group, args.debug);
     // The bundle of the first container must be removable while others live.
+    #[allow(clippy::disallowed_methods, reason = "before there is another thread")]
     std::env::set_current_dir("/").map_err(|e| format!("chdir(/): {e}"))?;
     let ttrpc_address = std::env::var("TTRPC_ADDRESS").unwrap_or_default();
     let runtime = tokio::runtime::Builder::new_current_thread()

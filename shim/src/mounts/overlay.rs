@@ -156,6 +156,10 @@ impl Overlay {
     }
 
     /// Before Linux 6.5: layers by names relative to their common parent, on a thread whose working directory that is.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "on a thread of its own, whose working directory is unshared first"
+    )]
     fn mount_relative(&self, source: &str, options: &Options, target: &OwnedFd) -> Result<()> {
         let parent = common_parent(&self.layers)
             .ok_or_else(|| Error::invalid("the layers of the overlay have no common directory"))?;

@@ -15,6 +15,7 @@ struct Ground(PathBuf);
 impl Ground {
     fn new(name: &str) -> Self {
         // CLONE_NEWNS wants a file system context that no other thread shares.
+        #[allow(clippy::disallowed_methods, reason = "the thread of one test alone")]
         unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).unwrap();
         let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
         nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();

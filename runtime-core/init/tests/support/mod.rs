@@ -1,5 +1,6 @@
 //! A parent for tests: builds frozen steps, clones the child, holds the other end of its wake socket.
 #![allow(
+    clippy::disallowed_methods,
     unsafe_code,
     reason = "a test clones, maps and waits as the launch of the core does"
 )]
