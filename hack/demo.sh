@@ -73,7 +73,8 @@ if [ -f /sys/fs/cgroup/cgroup.controllers ] && grep -qw memory /sys/fs/cgroup/cg
     limited=$(ctr task ls | awk '$1 == "limited" { print $2 }')
     tell "the kernel's word for it, memory.max of its cgroup: $(cat "/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$limited/cgroup")/memory.max")"
     for _ in $(seq 100); do [ "$(ctr task ls | awk '$1 == "limited" { print $3 }')" != STOPPED ] || break; sleep 0.1; done
-    show task rm limited || tell "It asked for 200 MB and was killed for it: that is the status 137."
+    show task rm limited || true
+    tell "It asked for 200 MB and was killed for it: that is the status 137."
     ctr container rm limited
 else
     limits=

@@ -14,6 +14,7 @@ use containerd_shim_protos::api::{
 };
 use protobuf::{Message, MessageField};
 use rsrun_core::ExecId;
+use ttrpc::Code;
 
 /// Does what has an effect, or answers at once.
 pub async fn call(sandbox: Rc<Sandbox>, method: Method, payload: Vec<u8>) -> Result<Vec<u8>> {
@@ -108,12 +109,22 @@ fn state(sandbox: &Sandbox, payload: &[u8]) -> Result<Vec<u8>> {
 
 async fn create(sandbox: &Rc<Sandbox>, payload: &[u8]) -> Result<Vec<u8>> {
     let request: CreateTaskRequest = decode(payload)?;
-    let call = convert::create_call(request, &sandbox.ctr_ns)?;
-    let pid = sandbox.create(call).await?;
+    let call = convert::create_call(request, &sandbox.ctr_ns).map_err(known_call)?;
+    let pid = sandbox.create(call).await.map_err(known_call)?;
     Ok(bytes(&CreateTaskResponse {
         pid: convert::pid(pid),
         ..CreateTaskResponse::default()
     }))
+}
+
+/// Create may not answer Unimplemented: containerd 2 takes it for a shim of an older protocol and
+/// asks once more, when its client has already closed the streams that are to be opened again.
+fn known_call(failure: Failure) -> Failure {
+    let code = match failure.code {
+        Code::UNIMPLEMENTED => Code::FAILED_PRECONDITION,
+        code => code,
+    };
+    Failure { code, ..failure }
 }
 
 async fn start(sandbox: &Sandbox, payload: &[u8]) -> Result<Vec<u8>> {
