@@ -17,15 +17,12 @@ for go in "$(command -v go || true)" /usr/local/go/bin/go /usr/lib/go-$NEEDED/bi
 done
 
 from_sid() {
-    local into=$1 file
+    local into=$1
     unpacked sid "$into" "golang-$NEEDED-go"
-    # The command finds its tree by its own place; Debian splits it in two.
-    mkdir "$into/go"
-    cp -a "$into/usr/share/go-$NEEDED/." "$into/go/"
-    for file in bin pkg VERSION go.env; do
-        rm -rf "$into/go/${file:?}"
-        cp -a "$into/usr/lib/go-$NEEDED/$file" "$into/go/"
-    done
+    # The command finds its tree by its own place; Debian splits it in two, with links
+    # from one half to the other.
+    cp -aL "$into/usr/lib/go-$NEEDED" "$into/go"
+    rm -rf "$into/usr/share" "$into/usr/lib/go-$NEEDED"
     find "$into/go/bin" "$into/go/pkg/tool" -type f -perm -u+x | while read -r file; do
         if readelf -l "$file" 2>/dev/null | grep -q INTERP; then borrow_libraries "$RSRUN_CACHE/go" "$file"; fi
     done
