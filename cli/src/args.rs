@@ -221,7 +221,7 @@ pub struct Exec {
     /// Give it a terminal.
     #[arg(short, long)]
     pub tty: bool,
-    /// uid[:gid]
+    /// `uid[:gid]`
     #[arg(short, long, value_name = "USER")]
     pub user: Option<String>,
     /// Additional group ids; may be repeated.

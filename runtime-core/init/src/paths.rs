@@ -45,7 +45,7 @@ pub fn file(root: i32, path: &CStr) -> Outcome<Fd> {
     }
 }
 
-/// As [`file`], but a link in the last place is refused (ELOOP).
+/// As [`file()`], but a link in the last place is refused (ELOOP).
 pub fn file_itself(root: i32, path: &CStr) -> Outcome<Fd> {
     match resolve_itself(root, path) {
         Err(failed) if failed.errno == libc::ENOENT => {}

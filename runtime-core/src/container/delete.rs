@@ -14,7 +14,7 @@ const MOMENT: Duration = Duration::from_millis(200);
 
 impl Container {
     /// Removes its cgroup and whatever lives there, and runs the poststop hooks. `WrongStatus` while it
-    /// runs and `force` is false. The record is removed last ([`Containers::forget`]): until then
+    /// runs and `force` is false. The record is removed last (by [`Containers::delete`]): until then
     /// a second try finds everything.
     fn dismantle(&self, force: bool, cancel: &Cancel) -> Result<Deleted> {
         match self.status()? {

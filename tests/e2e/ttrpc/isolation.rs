@@ -22,7 +22,7 @@ const SECRET: &str = "the-secret-of-the-first-container-0123456789";
 
 /// The second container of a pod, parked, beside a first one whose environment holds the secret.
 fn second_of_a_pod(s: &ByHand) -> Check<(Task, Task, Pid)> {
-    let mut spec = s.spec("first", &["sleep", "1000"]);
+    let mut spec = s.spec("first", &["/bin/sleep", "1000"]);
     spec["annotations"]["io.kubernetes.cri.sandbox-id"] = "pod".into();
     let many: Vec<_> = (0..2000).map(|n| format!("SECRET_{n}={SECRET}")).collect();
     spec["process"]["env"] = serde_json::to_value(&many)?;
