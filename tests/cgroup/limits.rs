@@ -182,6 +182,12 @@ fn check_before_update_refuses_less_than_is_used(s: &Scene) -> Check {
     s.needs(&["memory"])?;
     let cgroup = s.cgroup("a")?;
     s.shell("a", "exec sleep 100")?;
+    // The kernel charges in batches: a process that has just begun may have used nothing yet.
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while s.read("a", "memory.current")?.parse::<u64>()? <= 4096 {
+        assert!(std::time::Instant::now() < end, "a shell uses no memory");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
     let error = refused(s.update(
         &cgroup,
         r#"{"memory":{"limit":4096,"checkBeforeUpdate":true}}"#,

@@ -48,15 +48,3 @@ pub fn execute(program: BorrowedFd<'_>, argv: &[CString], env: &[CString]) -> Er
     }
     Errno::last()
 }
-
-/// Whether this process runs from a sealed mount: its file can't be reached for writing.
-pub fn is_sealed() -> bool {
-    use nix::fcntl::{OFlag, open};
-    let writable = open(
-        c"/proc/self/exe",
-        OFlag::O_WRONLY | OFlag::O_CLOEXEC,
-        nix::sys::stat::Mode::empty(),
-    );
-    // A text file that is being executed gives ETXTBSY when the mount itself would allow writing.
-    matches!(writable, Err(Errno::EROFS))
-}
