@@ -99,6 +99,8 @@ fn all_files_take_no_longer_than_reading_each_by_path(s: &Scene) -> Check {
         plain = plain.min(began.elapsed());
     }
     println!("statistics in {ours:?}, the plain files in {plain:?}");
-    assert!(ours < plain * 2, "{ours:?} against {plain:?}");
+    // An emulated processor pays more for parsing than for entering the kernel; what
+    // this is to catch, a file read line by line or a directory walked, costs tens.
+    assert!(ours < plain * 4, "{ours:?} against {plain:?}");
     Ok(())
 }
