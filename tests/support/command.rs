@@ -1,9 +1,13 @@
 //! How does a test run a program? With a deadline, and with all it said kept.
 
 use std::io::{Read, Write};
-use std::process::{Child, Command, Stdio};
+use std::os::fd::AsFd;
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rsrun_core::sys::pidfd::pidfd_open;
 
 use crate::pace::patient;
 use crate::suite::{Check, fail};
@@ -109,13 +113,9 @@ impl Running {
 
     /// Waits for the end; past `limit` the program is killed and the test fails.
     pub fn finish(mut self, limit: Duration) -> Check<Outcome> {
-        let deadline = Instant::now() + patient(limit);
-        let mut pause = Duration::from_millis(1);
-        let status = loop {
-            if let Some(status) = self.child.try_wait()? {
-                break status;
-            }
-            if Instant::now() > deadline {
+        let status = match self.ended_within(patient(limit))? {
+            Some(status) => status,
+            None => {
                 // SIGKILL, not SIGTERM: ctr hands signals on to the container.
                 let _ = self.child.kill();
                 let _ = self.child.wait();
@@ -126,8 +126,6 @@ impl Running {
                     self.shown
                 ));
             }
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(20));
         };
         use std::os::unix::process::ExitStatusExt;
         let code = status
@@ -141,6 +139,26 @@ impl Running {
             bytes,
             stderr: String::from_utf8_lossy(&stderr).into_owned(),
         })
+    }
+
+    /// How it ended, told at once: measurements of whole programs go through here.
+    fn ended_within(&mut self, limit: Duration) -> Check<Option<ExitStatus>> {
+        let pidfd = pidfd_open(self.pid().as_raw())?;
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(Some(status));
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            let mut ends = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+            let _ = poll(
+                &mut ends,
+                PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX),
+            );
+        }
     }
 }
 

@@ -341,9 +341,11 @@ impl Entry {
             | OFlag::O_CLOEXEC;
         let file = openat(&self.dir, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)
             .with(|| format!("open({})", self.at(name)))?;
-        write_all(file.as_fd(), content).with(|| format!("write({})", self.at(name)))?;
-        // On tmpfs this costs nothing; on a disk a record must not survive a power cut as zeros.
-        nix::unistd::fsync(&file).with(|| format!("fsync({})", self.at(name)))
+        // No fsync: a rename is all that the death of a process can tear, and after a power cut no
+        // container is left of which the record could tell. What a disk then shows instead (an empty
+        // file, an old boot id) is recognised and can be deleted. Where the root is no tmpfs, three
+        // of them were a quarter of a short container's life.
+        write_all(file.as_fd(), content).with(|| format!("write({})", self.at(name)))
     }
 }
 
