@@ -22,7 +22,7 @@ BIN := $(or $(CARGO_TARGET_DIR),target)/$(CARGO_BUILD_TARGET)/release
 PROGRAMS := containerd-shim-rsrun-v2 rsrun
 
 .PHONY: help setup setup-build build check fmt clippy deny tidy unit docs check-config suites demo demo-vm demo-prepared \
-	test test-native test-vm report bench vm install uninstall clean
+	test test-native test-vm test-attacks report bench vm install uninstall clean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -58,6 +58,10 @@ test-native: build suites ## the suites on this machine; SUITE=name FILTER=text 
 test-vm: build suites ## the suites in the virtual machine; SUITE=name FILTER=text for less
 	hack/setup.sh image containerd runtimes vm
 	hack/run-suites.sh vm $(SUITE)
+
+test-attacks: build suites ## the suites that attack, each in a virtual machine of its own; FILTER=text for less
+	hack/setup.sh image containerd runtimes vm
+	hack/run-suites.sh alone
 
 test: ## everything; the last line is the result
 	hack/test.sh

@@ -3,10 +3,12 @@
 #
 #     hack/run-suites.sh native [SUITE…]    on this machine
 #     hack/run-suites.sh vm [SUITE…]        in the virtual machine (hack/vm/run)
+#     hack/run-suites.sh alone              each of those that attack, in a machine of its own
 #     hack/run-suites.sh here [SUITE…]      without any preparation (what the two call)
 #
-# All suites without a name. FILTER=text runs the cases whose name has it. The log is
-# target/results/native.log or vm.log, for hack/test-report.py.
+# All suites without a name; the attacking ones only in `alone` or by name. FILTER=text
+# runs the cases whose name has it. The log is target/results/native.log, vm.log or
+# alone.log, for hack/test-report.py.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 RSRUN_SOURCE=$PWD
@@ -15,7 +17,7 @@ RSRUN_SOURCE=$PWD
 # A suite that hangs must not take the results of the others with it.
 limit=${RSRUN_SUITE_LIMIT:-780}
 # What may bring a machine down or leaves it changed runs in the guest only.
-guest_only=" attacks faults "
+guest_only=" attacks attack_races faults "
 # What is the same in any machine does not spend the guest's minutes.
 here_only=" bad_input "
 
@@ -53,23 +55,36 @@ native() {
 # RSRUN_SUITE_SCOPE=all asks for everything.
 vm() {
     local names=() name
-    [ $# -gt 0 ] || set -- $(ls target/suites)
-    for name; do [[ $here_only == *" $name "* ]] || names+=("$name"); done
+    for name in $(ls target/suites); do
+        [[ $here_only$guest_only == *" $name "* ]] || names+=("$name")
+    done
+    [ $# = 0 ] || names=("$@")
     export RSRUN_SUITE_SCOPE=${RSRUN_SUITE_SCOPE-controllers}
     hack/vm/run --limit "${RSRUN_VM_LIMIT:-900}" env FILTER="${FILTER:-}" hack/run-suites.sh here "${names[@]}"
+}
+
+# A fresh machine for each, with all the time to itself: what one leaves is not the
+# next one's.
+alone() {
+    local name worst=0
+    for name in $guest_only; do
+        [ -e "target/suites/$name" ] || continue
+        vm "$name" || worst=1
+    done
+    return $worst
 }
 
 where=$1
 shift
 case $where in
 here) here "$@" ;;
-native | vm)
+native | vm | alone)
     mkdir -p target/results
     "$where" "$@" 2>&1 < /dev/null | tee "target/results/$where.log"
     exit "${PIPESTATUS[0]}"
     ;;
 *)
-    echo "hack/run-suites.sh native|vm|here [SUITE…]" >&2
+    echo "hack/run-suites.sh native|vm|alone|here [SUITE…]" >&2
     exit 2
     ;;
 esac

@@ -42,7 +42,9 @@ if [ $suites = ok ]; then
     hack/run-suites.sh native
     say "suites in the virtual machine"
     hack/run-suites.sh vm
+    say "suites that attack, each in a virtual machine of its own"
+    hack/run-suites.sh alone
 fi
 
 say "result"
-hack/test-report.py "$results"/{build,setup,suites,check,config,native,vm}.log
+hack/test-report.py "$results"/{build,setup,suites,check,config,native,vm,alone}.log

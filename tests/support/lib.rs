@@ -4,6 +4,7 @@ pub mod by_hand;
 pub mod cli;
 pub mod command;
 pub mod containerd;
+pub mod containment;
 pub mod events;
 pub mod fifo;
 pub mod ground;

@@ -120,7 +120,7 @@ fn trial(name: String, body: Body, ground: &Arc<Ground>, panicked: &Arc<Mutex<St
 }
 
 /// The message of a panic with its file and line, kept for the summary instead of printed in between.
-fn keep_panic_places(seen: &Arc<Mutex<String>>) {
+pub(crate) fn keep_panic_places(seen: &Arc<Mutex<String>>) {
     let seen = seen.clone();
     std::panic::set_hook(Box::new(move |panic| {
         let place = panic

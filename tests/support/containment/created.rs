@@ -1,0 +1,45 @@
+//! What does an init hold that is created and not started? A process of the product's binary, in sight of the
+//! container's other processes: only what its plan names.
+
+use std::fs;
+
+use nix::unistd::Pid;
+
+/// Its descriptors above the streams: number and what it is.
+pub fn descriptors(pid: Pid) -> Vec<(u32, String)> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let mut held: Vec<(u32, String)> = entries
+        .filter_map(|e| {
+            let number = e.file_name().to_str()?.parse().ok()?;
+            Some((number, fs::read_link(e.path()).ok()?.display().to_string()))
+        })
+        .filter(|(number, _)| *number > 2)
+        .collect();
+    held.sort();
+    held
+}
+
+/// Those of them that would be a way out, or a way into another container.
+///
+/// Allowed are the wake socket and the gate's fifo of its own, a procfs that is mounted nowhere, and directories
+/// of the container's own tree (`/`, as seen from the host: a mount that is detached from it).
+pub fn leaks(pid: Pid, id: &str) -> Vec<String> {
+    let held = descriptors(pid);
+    let sockets = held
+        .iter()
+        .filter(|(_, to)| to.starts_with("socket:"))
+        .count();
+    let allowed = |to: &str| {
+        (to.starts_with("socket:") && sockets == 1)
+            || to.ends_with(&format!("/{id}/exec.fifo"))
+            || to == "/"
+            || (to.starts_with("/proc/") || to == "/proc")
+    };
+    let foreign = held.iter().filter(|(_, to)| !allowed(to));
+    foreign
+        .map(|(number, to)| format!("descriptor {number} is {to}"))
+        .collect()
+}
