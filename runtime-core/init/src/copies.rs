@@ -1,13 +1,14 @@
 //! How a tmpfs starts with what it covers (`tmpcopyup`).
 //!
 //! What is copied belongs to the image, and who shares it may change it meanwhile: every step goes by
-//! descriptor and follows no link. Owners, modes and modification times are kept; sockets and
-//! extended attributes are not.
+//! descriptor and follows no link. Owners, modes and modification times are kept, of files and directories
+//! the extended attributes too; sockets are not.
 
 use core::ffi::CStr;
 
 use crate::paths;
 use crate::raw::{self, Failed, Fd, Inode, Outcome};
+use crate::xattrs;
 
 /// Deeper trees are refused: each level takes stack and descriptors.
 const DEEPEST: u32 = 64;
@@ -17,7 +18,8 @@ const DEEPEST: u32 = 64;
 pub fn copy_directory(from: &Fd, to: &Fd) -> Outcome<()> {
     let inode = raw::statx(from.at(), c"")?;
     copy_entries(from, to, DEEPEST)?;
-    raw::chown(to.at(), inode.uid, inode.gid)
+    raw::chown(to.at(), inode.uid, inode.gid)?;
+    xattrs::copy(&listable(from)?, &listable(to)?)
 }
 
 // "C" only because such a function can't unwind, which the compiler does not see of one that calls
@@ -27,12 +29,7 @@ extern "C" fn copy_entries(from: &Fd, to: &Fd, depth: u32) -> Outcome<()> {
     let Some(deeper) = depth.checked_sub(1) else {
         return Err(Failed::check(libc::ELOOP));
     };
-    // Anew, because an O_PATH descriptor can't be listed.
-    let listed = raw::openat(
-        from.at(),
-        c".",
-        libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC,
-    )?;
+    let listed = listable(from)?;
     let mut buffer = [0u8; 1024];
     loop {
         let len = raw::getdents(listed.at(), &mut buffer)?;
@@ -46,6 +43,12 @@ extern "C" fn copy_entries(from: &Fd, to: &Fd, depth: u32) -> Outcome<()> {
             }
         }
     }
+}
+
+/// The directory opened anew: of an O_PATH descriptor neither entries nor attributes can be read.
+fn listable(directory: &Fd) -> Outcome<Fd> {
+    let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
+    raw::openat(directory.at(), c".", flags)
 }
 
 /// The name of the first entry and the entries after it. `struct linux_dirent64` is: inode and offset
@@ -64,12 +67,11 @@ fn copy_entry(from: &Fd, to: &Fd, name: &CStr, depth: u32) -> Outcome<()> {
             let inner = paths::child_of(from, name, libc::O_DIRECTORY)?;
             let copy = paths::child_of(to, name, libc::O_DIRECTORY)?;
             copy_entries(&inner, &copy, depth)?;
-            let copy = raw::openat(copy.at(), c".", libc::O_RDONLY | libc::O_CLOEXEC)?;
-            finish(to, name, &copy, &inode)
+            finish(to, name, [&listable(&inner)?, &listable(&copy)?], &inode)
         }
         libc::S_IFREG => {
-            let copy = copy_file(from, to, name)?;
-            finish(to, name, &copy, &inode)
+            let [source, copy] = copy_file(from, to, name)?;
+            finish(to, name, [&source, &copy], &inode)
         }
         libc::S_IFLNK => copy_link(from, to, name, &inode),
         libc::S_IFCHR | libc::S_IFBLK | libc::S_IFIFO => {
@@ -96,14 +98,16 @@ fn copy_link(from: &Fd, to: &Fd, name: &CStr, inode: &Inode) -> Outcome<()> {
     raw::utimensat(to.at(), name, inode.times)
 }
 
-/// Owner before mode: a change of owner takes set-user-id away.
-fn finish(to: &Fd, name: &CStr, copy: &Fd, inode: &Inode) -> Outcome<()> {
+/// Owner before mode and attributes: a change of owner takes set-user-id and file capabilities away.
+fn finish(to: &Fd, name: &CStr, [source, copy]: [&Fd; 2], inode: &Inode) -> Outcome<()> {
     raw::chown(copy.at(), inode.uid, inode.gid)?;
     raw::fchmod(copy.at(), inode.mode & 0o7777)?;
+    xattrs::copy(source, copy)?;
     raw::utimensat(to.at(), name, inode.times)
 }
 
-fn copy_file(from: &Fd, to: &Fd, name: &CStr) -> Outcome<Fd> {
+/// The file and its copy.
+fn copy_file(from: &Fd, to: &Fd, name: &CStr) -> Outcome<[Fd; 2]> {
     // Without O_NONBLOCK a fifo that takes the file's place would hold this process.
     let flags = libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
     let source = raw::openat(from.at(), name, flags)?;
@@ -112,5 +116,5 @@ fn copy_file(from: &Fd, to: &Fd, name: &CStr) -> Outcome<Fd> {
     }
     let copy = paths::new_file(to, name, 0o600)?;
     while raw::sendfile(copy.at(), source.at())? != 0 {}
-    Ok(copy)
+    Ok([source, copy])
 }

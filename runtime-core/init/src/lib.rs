@@ -42,6 +42,7 @@ mod seccomp;
 mod signals;
 mod texts;
 mod wake;
+mod xattrs;
 
 pub use enter::enter;
 pub use page::Page;

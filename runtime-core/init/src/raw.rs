@@ -16,6 +16,7 @@ mod messages;
 mod mounts;
 mod process;
 mod signals;
+mod xattrs;
 
 pub use files::*;
 pub use identity::*;
@@ -23,6 +24,7 @@ pub use messages::*;
 pub use mounts::*;
 pub use process::*;
 pub use signals::*;
+pub use xattrs::*;
 
 use core::arch::asm;
 use core::ffi::{CStr, c_long};

@@ -101,6 +101,77 @@ fn the_tmpfs_holds_what_the_directory_held() {
 
 #[test]
 #[ignore = "needs root"]
+fn extended_attributes_of_files_and_directories_are_copied() {
+    let rootfs = Rootfs::new();
+    let from = rootfs.join("work");
+    fs::create_dir_all(from.join("dir")).unwrap();
+    fs::write(from.join("file"), "x").unwrap();
+    fs::set_permissions(from.join("file"), fs::Permissions::from_mode(0o4711)).unwrap();
+    // CAP_NET_RAW, permitted and effective: VFS_CAP_REVISION_2.
+    let capability: Vec<u8> = [0x0200_0001u32, 1 << 13, 0, 0, 0]
+        .iter()
+        .flat_map(|word| word.to_le_bytes())
+        .collect();
+    let long = vec![b'v'; 2000];
+    set_attribute(&from.join("file"), "security.capability", &capability);
+    set_attribute(&from.join("file"), "trusted.note", &long);
+    set_attribute(&from.join("dir"), "trusted.overlay.opaque", b"y");
+    set_attribute(&from, "trusted.top", b"");
+
+    let tree = rootfs.tree();
+    let steps = vec![
+        copy_up("/work", 0, &[]),
+        Step::PivotRoot,
+        Step::Ready { wait: true },
+    ];
+    let mut child = launch(in_root(&tree, steps), NEW_NAMESPACES);
+    child.expect(Wake::Ready);
+    let to = child.inside("/work");
+    let file = to.join("file");
+    assert_eq!(attribute(&file, "security.capability"), Some(capability));
+    assert_eq!(attribute(&file, "trusted.note"), Some(long));
+    assert_eq!(fs::metadata(&file).unwrap().mode() & 0o7777, 0o4711);
+    let opaque = attribute(&to.join("dir"), "trusted.overlay.opaque");
+    assert_eq!(opaque, Some(b"y".to_vec()));
+    assert_eq!(attribute(&to, "trusted.top"), Some(Vec::new()));
+    assert_eq!(attribute(&to, "trusted.note"), None);
+}
+
+fn set_attribute(path: &std::path::Path, name: &str, value: &[u8]) {
+    let (path, name) = (text(path.to_str().unwrap()), text(name));
+    // SAFETY: both texts are NUL-terminated, `value` is read for its length only, and all outlive the call.
+    #[allow(unsafe_code, reason = "std has no extended attributes")]
+    let set = unsafe {
+        libc::setxattr(
+            path.as_ptr(),
+            name.as_ptr(),
+            value.as_ptr().cast(),
+            value.len(),
+            0,
+        )
+    };
+    assert_eq!(set, 0, "{name:?}: {}", std::io::Error::last_os_error());
+}
+
+fn attribute(path: &std::path::Path, name: &str) -> Option<Vec<u8>> {
+    let (path, name) = (text(path.to_str().unwrap()), text(name));
+    let mut value = vec![0u8; 1 << 16];
+    // SAFETY: both texts are NUL-terminated, `value` is written for its length at most, and all outlive the call.
+    #[allow(unsafe_code, reason = "std has no extended attributes")]
+    let len = unsafe {
+        libc::getxattr(
+            path.as_ptr(),
+            name.as_ptr(),
+            value.as_mut_ptr().cast(),
+            value.len(),
+        )
+    };
+    value.truncate(usize::try_from(len).ok()?);
+    Some(value)
+}
+
+#[test]
+#[ignore = "needs root"]
 fn a_read_only_tmpfs_is_filled_before_it_is_read_only() {
     let rootfs = Rootfs::new();
     fs::write(rootfs.join("work/file"), "x").unwrap();
