@@ -25,6 +25,22 @@ fn place(suite: &mut Suite) {
         assert!(facts.list("/processes").contains("1"));
         Ok(())
     });
+    suite.case(
+        "an_exec_as_another_user_may_start_where_root_alone_may_go",
+        |g| {
+            use std::os::unix::fs::PermissionsExt;
+            let mut b = g.bundle();
+            fs::create_dir(b.rootfs("/closed")).expect("a directory");
+            fs::set_permissions(b.rootfs("/closed"), fs::Permissions::from_mode(0o700))
+                .expect("a mode");
+            // No right of the container overrides the mode.
+            b.set("/process/capabilities", json!({}));
+            b.hold();
+            let facts = b.exec_facts(&["--user", "1000:1000", "--cwd", "/closed"]);
+            assert_eq!(facts.text("/cwd"), "/closed");
+            Ok(())
+        },
+    );
     suite.case("an_exec_is_in_the_cgroup_of_the_container", |g| {
         let mut b = g.bundle();
         b.hold();

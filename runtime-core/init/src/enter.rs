@@ -30,6 +30,7 @@ pub fn enter(frozen: Frozen<'_>) -> ! {
         program: None,
         foreign_user: false,
         undumpable: false,
+        in_directory: false,
         filtered: false,
     };
     for (index, step) in frozen.steps.iter().enumerate() {
@@ -64,6 +65,8 @@ pub struct Child<'a> {
     pub foreign_user: bool,
     /// `Undumpable` was done. A change of ids sets what fs.suid_dumpable says, so it is said again.
     pub undumpable: bool,
+    /// `Cwd` has succeeded.
+    pub in_directory: bool,
     /// The container's seccomp profile is in force.
     pub filtered: bool,
 }
@@ -166,7 +169,7 @@ impl<'a> Child<'a> {
                 raw::prctl(PrctlNumber::NoNewPrivileges, [1, 0, 0, 0]).map(drop),
             Step::Seccomp { filter, flags, listener } =>
                 seccomp::load(self, filter, *flags, *listener),
-            Step::Cwd { path, retry } => program::enter_directory(path, *retry),
+            Step::Cwd { path, retry } => program::enter_directory(self, path, *retry),
             Step::Undumpable => { self.undumpable = true; credentials::hide(self) }
             Step::FindProgram { candidates } => program::find(self, candidates),
             Step::Ready { wait: true } => wake::exchange(self, crate::step::Wake::Ready),

@@ -10,8 +10,12 @@ use crate::raw::{self, Failed, Fd, OpenHow, Outcome};
 use crate::step::{InArena, Step, TextList};
 
 /// Changes to `path` and asks the kernel where that is: a directory outside of the root has no path in it
-/// (CVE-2024-21626: a working directory of /proc/self/fd/N). With `retry` a later step tries again.
-pub fn enter_directory(path: &CStr, retry: bool) -> Outcome<()> {
+/// (CVE-2024-21626: a working directory of /proc/self/fd/N). With `retry` a later step tries again; one that
+/// comes after success has nothing to do, and might not even be allowed to.
+pub fn enter_directory(child: &mut Child<'_>, path: &CStr, retry: bool) -> Outcome<()> {
+    if child.in_directory {
+        return Ok(());
+    }
     match raw::chdir(path) {
         Err(failed) if retry && matches!(failed.errno, libc::EACCES | libc::EPERM) => return Ok(()),
         other => other?,
@@ -20,7 +24,10 @@ pub fn enter_directory(path: &CStr, retry: bool) -> Outcome<()> {
     raw::getcwd(&mut buffer)?;
     // "(unreachable)/..." is how the kernel says that it lies elsewhere.
     match buffer.first() {
-        Some(b'/') => Ok(()),
+        Some(b'/') => {
+            child.in_directory = true;
+            Ok(())
+        }
         _ => Err(Failed::check(libc::ENOENT)),
     }
 }

@@ -293,7 +293,8 @@ pub enum Step<P: Stage> {
         listener: bool,
     },
     /// `chdir(path)`, then `getcwd` must be an absolute path inside the root (CVE-2024-21626).
-    /// With `retry` EACCES and EPERM are left to the second such step after `Identity`.
+    /// With `retry` EACCES and EPERM are left to the second such step after `Identity`, which does nothing
+    /// where the first succeeded.
     Cwd { path: P::Text, retry: bool },
     /// `PR_SET_DUMPABLE 0` while in somebody else's pid namespace; execve resets it.
     Undumpable,
