@@ -163,7 +163,7 @@ fn apply(mount: &Fd, change: MountAttributes) -> Outcome<()> {
 
 pub const PROC_SUPER_MAGIC: i64 = 0x9fa0;
 /// The root of every procfs (fs/proc: PROC_ROOT_INO).
-const PROC_ROOT_INO: u64 = 1;
+pub const PROC_ROOT_INO: u64 = 1;
 
 /// What lxcfs and its like may replace in /proc, and nothing else: a file of another that is mounted over
 /// `/proc/self/attr/exec` would swallow the label that is written there (CVE-2019-16884).

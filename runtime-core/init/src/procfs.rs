@@ -1,20 +1,58 @@
-//! The private procfs: made for this process, attached nowhere, so nobody can put anything over its
-//! files (CVE-2025-52881); what the child writes to or reopens through /proc goes through it alone.
+//! The private procfs: made for this process (or cloned for it), attached nowhere, so nobody can put anything
+//! over its files (CVE-2025-52881); what the child writes to or reopens through /proc goes through it alone.
 
 use core::ffi::CStr;
 
 use crate::enter::Child;
+use crate::mounts::{PROC_ROOT_INO, PROC_SUPER_MAGIC};
 use crate::paths::{flags, open_again};
-use crate::raw::{self, Failed, Fd, OpenHow, Outcome};
+use crate::raw::{self, Failed, Fd, MountAttr, OpenHow, Outcome};
 use crate::texts::Digits;
 
-/// Mounts it for the present pid namespace.
+/// Mounts it for the present pid namespace. The kernel gives one to those alone who have privileges over
+/// that namespace: in a user namespace without a pid namespace of its own it is a clone of the present one.
 pub fn open(child: &mut Child<'_>) -> Outcome<()> {
+    let opened = match mounted() {
+        Err(failed) if failed.errno == libc::EPERM => cloned().map_err(|_| failed),
+        other => other,
+    };
+    child.proc = opened?.keep();
+    Ok(())
+}
+
+fn mounted() -> Outcome<Fd> {
     let context = raw::fsopen(c"proc")?;
     raw::fsconfig_create(context.at())?;
     let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
-    child.proc = raw::fsmount(context.at(), attributes)?.keep();
-    Ok(())
+    raw::fsmount(context.at(), attributes)
+}
+
+/// Of the mount at /proc, if that is the root of a procfs. Mounts below it, which a user namespace may not
+/// leave out, are never entered (`RESOLVE_NO_XDEV`): whatever covers a file of ours is met as EXDEV. Which pid
+/// namespace it shows does not matter: `self` is this process there, or nothing.
+fn cloned() -> Outcome<Fd> {
+    let how = OpenHow {
+        flags: flags(libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC),
+        mode: 0,
+        resolve: libc::RESOLVE_NO_SYMLINKS,
+    };
+    let place = open_again(libc::AT_FDCWD, c"/proc", &how)?;
+    let is_root = raw::statx(place.at(), c"")?.ino == PROC_ROOT_INO;
+    if !is_root || raw::filesystem(place.at())? != PROC_SUPER_MAGIC {
+        return Err(Failed::check(libc::EPERM));
+    }
+    let (empty, below) = (
+        libc::AT_EMPTY_PATH.cast_unsigned(),
+        libc::AT_RECURSIVE.cast_unsigned(),
+    );
+    let tree = raw::open_tree(place.at(), c"", libc::OPEN_TREE_CLONE | empty | below)?;
+    let apart = MountAttr {
+        propagation: libc::MS_PRIVATE,
+        ..MountAttr::default()
+    };
+    let flags = libc::AT_EMPTY_PATH | libc::AT_RECURSIVE;
+    raw::mount_setattr(tree.at(), c"", flags, &apart)?;
+    Ok(tree)
 }
 
 /// Writes a sysctl. No link and no mount is met on the way: `sys` has none of its own.

@@ -7,7 +7,7 @@ use rsrun_init::step::{MountAttributes, Param, Step};
 
 use super::draft::Draft;
 use super::mount::OneMount;
-use super::namespaces::{CGROUP, Namespaces, USER, maps_of, ranges};
+use super::namespaces::{CGROUP, Namespaces, PID, USER, maps_of, ranges};
 use super::options::{self, Depth};
 use super::text::{literal, text};
 use super::{CreateFacts, FdSource, IdMaps, PlanStep};
@@ -198,6 +198,7 @@ impl<'a> Mounts<'a> {
         later: &mut Later,
     ) -> Result<Vec<PlanStep>> {
         self.refuse_idmap(mount)?;
+        self.check_proc(mount)?;
         let read_only = mount.options.own.read_only();
         let is_tmpfs = mount.fstype == "tmpfs";
         if mount.options.copy_up && !is_tmpfs {
@@ -266,6 +267,24 @@ impl<'a> Mounts<'a> {
             }
             _ => Ok(None),
         }
+    }
+
+    /// The kernel gives a procfs to those alone who have privileges over its pid namespace: EPERM would not say
+    /// what to do instead.
+    fn check_proc(&self, mount: &OneMount<'_>) -> Result<()> {
+        let without = match (self.namespaces.new & USER != 0, self.namespaces.joins(USER)) {
+            // One that is joined is older than the user namespace, and so belongs to another.
+            (true, _) => self.namespaces.new & PID == 0,
+            (false, true) => !self.namespaces.has(PID),
+            (false, false) => false,
+        };
+        if mount.fstype != "proc" || !without {
+            return Ok(());
+        }
+        Err(Error::spec(
+            format!("{}/type", mount.place),
+            "a procfs in a user namespace needs a new pid namespace beside it; bind /proc of the host instead",
+        ))
     }
 
     /// `gid=5` of devpts is refused by the kernel where it is not mapped; say so in words.

@@ -55,6 +55,19 @@ fn what_makes_no_sense_is_refused_with_its_place() {
         &[("/linux/namespaces/0", json!({"type": "pid", "path": "x"}))],
         "/linux/namespaces/0/path",
     );
+    let mapping = json!([{"containerID": 0, "hostID": 100_000, "size": 10}]);
+    for pid in [
+        json!({"type": "cgroup"}),
+        json!({"type": "pid", "path": "/p"}),
+    ] {
+        let user_namespace = [
+            ("/linux/namespaces/-", json!({"type": "user"})),
+            ("/linux/uidMappings", mapping.clone()),
+            ("/linux/gidMappings", mapping.clone()),
+            ("/linux/namespaces/0", pid),
+        ];
+        refused(&user_namespace, "/mounts/0/type");
+    }
     refused(
         &[("/linux/namespaces/-", json!({"type": "user"}))],
         "/linux/uidMappings",
