@@ -369,7 +369,7 @@ fn inherited(suite: &mut Suite) {
         let mut command = Command::new("/bin/sh");
         command
             .arg("-c")
-            .arg("exec 3</etc/passwd 4</etc/group 5</etc/hostname; exec \"$@\"")
+            .arg("exec 3</etc/passwd 4</etc/group 5</dev/null; exec \"$@\"")
             .arg("sh");
         command.arg(&runtime.path).arg("--root").arg(&runtime.root);
         command

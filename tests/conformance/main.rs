@@ -11,6 +11,7 @@ mod default_specs;
 mod devices;
 mod exec_files;
 mod execs;
+mod foreign_users;
 mod formats;
 mod hooks;
 mod identity;
@@ -40,6 +41,7 @@ fn main() -> std::process::ExitCode {
         kernel_state::cases(&mut suite);
         namespaces::cases(&mut suite);
         user_namespaces::cases(&mut suite);
+        foreign_users::cases(&mut suite);
         mounts::cases(&mut suite);
         mount_options::cases(&mut suite);
         rootfs::cases(&mut suite);

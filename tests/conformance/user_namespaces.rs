@@ -1,19 +1,18 @@
-//! What does a container in a user namespace of its own, or of its pod, see and own?
+//! What does a container in a user namespace of its own see and own?
 use rsrun_tests::cli::suite::Suite;
 use serde_json::json;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-const ONE: [(u32, u32, u32); 1] = [(0, 100_000, 65_536)];
+pub(crate) const ONE: [(u32, u32, u32); 1] = [(0, 100_000, 65_536)];
 
 pub(crate) fn cases(suite: &mut Suite) {
     mapped(suite);
     file_systems(suite);
-    joined(suite);
     refused(suite);
 }
 
-fn map(text: &str) -> Vec<Vec<u32>> {
+pub(crate) fn map(text: &str) -> Vec<Vec<u32>> {
     text.lines()
         .map(|l| {
             l.split_whitespace()
@@ -234,81 +233,6 @@ fn file_systems(suite: &mut Suite) {
                     .all(|f| mount.has(f)),
                 "{:?}",
                 mount.options
-            );
-            Ok(())
-        },
-    );
-}
-
-fn joined(suite: &mut Suite) {
-    suite.case("a_container_joins_the_user_namespace_of_its_pod", |g| {
-        let mut pod = g.bundle();
-        pod.user_namespace(&ONE);
-        let pid = pod.hold();
-        let mut b = g.bundle();
-        b.user_namespace(&ONE).remove("/hostname");
-        for (kind, file) in [
-            ("user", "user"),
-            ("network", "net"),
-            ("ipc", "ipc"),
-            ("uts", "uts"),
-        ] {
-            b.join(kind, &format!("/proc/{pid}/ns/{file}"));
-        }
-        let facts = b.facts();
-        for file in ["user", "net", "ipc", "uts"] {
-            assert_eq!(
-                facts.ns(file),
-                fs::read_link(format!("/proc/{pid}/ns/{file}"))
-                    .expect("a link")
-                    .to_string_lossy(),
-                "{file}"
-            );
-        }
-        assert_eq!(
-            (facts.number("/pid"), facts.mount("/proc").kind.as_str()),
-            (1, "proc")
-        );
-        Ok(())
-    });
-    suite.case(
-        "a_container_joins_the_user_and_pid_namespace_of_its_pod",
-        |g| {
-            let mut pod = g.bundle();
-            pod.user_namespace(&ONE);
-            let pid = pod.hold();
-            let mut b = g.bundle();
-            b.user_namespace(&ONE);
-            for kind in ["user", "pid"] {
-                b.join(kind, &format!("/proc/{pid}/ns/{kind}"));
-            }
-            let facts = b.facts();
-            assert_eq!(
-                facts.ns("pid"),
-                fs::read_link(format!("/proc/{pid}/ns/pid"))
-                    .expect("a link")
-                    .to_string_lossy()
-            );
-            assert!(facts.number("/pid") > 1);
-            Ok(())
-        },
-    );
-    suite.case(
-        "an_exec_enters_a_container_with_a_joined_user_namespace",
-        |g| {
-            let mut pod = g.bundle();
-            pod.user_namespace(&ONE);
-            let pid = pod.hold();
-            let mut b = g.bundle();
-            b.user_namespace(&ONE)
-                .join("user", &format!("/proc/{pid}/ns/user"));
-            b.hold();
-            let facts = b.exec_facts(&[]);
-            assert_eq!(
-                facts.ns("user"),
-                fs::read_link(format!("/proc/{pid}/ns/user"))
-                    .expect("a link")
-                    .to_string_lossy()
             );
             Ok(())
         },

@@ -43,6 +43,7 @@ impl Containers {
         let loaded = bundle.load()?;
         let mut spec = loaded.document;
         add_environment(&mut spec, &request.extra_env);
+        self.fill_in_maps(&mut spec, cancel)?;
         let kept = || lookups::kept_profiles(self.store.path());
         let plan = self.plan_for(&request, &spec, &host, kept)?;
         let warnings: Vec<_> = loaded
@@ -59,7 +60,6 @@ impl Containers {
             plan: &plan,
             entry: &entry,
             record,
-            cgroups_path: cgroups_path(&spec),
             cgroup: None,
             limits: cgroup::Changes::default(),
             host: &host,
@@ -102,7 +102,8 @@ impl Containers {
     /// The plan for a bundle, and nothing done: `rsrun run --explain`.
     pub fn explain(&self, request: &CreateRequest) -> Result<String> {
         let host = self.host()?;
-        let spec = Bundle::open(&request.bundle)?.load()?.document;
+        let mut spec = Bundle::open(&request.bundle)?.load()?.document;
+        self.fill_in_maps(&mut spec, &Cancel::new()?)?;
         Ok(plan::explain(
             &self.plan_for(request, &spec, &host, || None)?.init,
         ))
@@ -165,11 +166,6 @@ fn add_environment(spec: &mut Spec, extra: &[String]) {
     }
 }
 
-fn cgroups_path(spec: &Spec) -> Option<String> {
-    let path = spec.linux().as_ref()?.cgroups_path().as_ref()?;
-    Some(path.to_string_lossy().into_owned())
-}
-
 /// The host ids of the container's root: whom its fifo belongs to.
 fn root_owner(maps: &IdMaps) -> (u32, u32) {
     let root = |ranges: &[IdRange]| {
@@ -221,7 +217,6 @@ struct Creation<'a> {
     plan: &'a ContainerPlan,
     entry: &'a Entry,
     record: Record,
-    cgroups_path: Option<String>,
     cgroup: Option<Cgroup>,
     limits: cgroup::Changes,
     host: &'a Host,
@@ -242,7 +237,7 @@ impl Creation<'_> {
         let own = mount.own_cgroup()?;
         let path = cgroup::resolve(
             driver,
-            self.cgroups_path.as_deref(),
+            self.plan.cgroup.path.as_deref(),
             self.request.id.as_str(),
             own.as_deref(),
         )?;

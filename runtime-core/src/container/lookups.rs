@@ -6,10 +6,10 @@ use std::path::Path;
 
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::fstat;
-use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use oci_spec::runtime::Spec;
 
 use crate::error::Result;
-use crate::plan::CreateFacts;
+use crate::plan::{CreateFacts, namespaces};
 use crate::seccomp::Cache;
 use crate::{passwd, seccomp};
 
@@ -77,15 +77,19 @@ fn own_namespaces(spec: &Spec) -> u64 {
         let Some(path) = namespace.path() else {
             continue;
         };
-        let (flag, name) = kind(namespace.typ());
-        if same_file(path, &Path::new("/proc/self/ns").join(name)) {
+        let flag = namespaces::flag_of(namespace.typ());
+        if same_file(
+            path,
+            &Path::new("/proc/self/ns").join(namespaces::name(flag)),
+        ) {
             own |= flag;
         }
     }
     own
 }
 
-fn same_file(one: &Path, other: &Path) -> bool {
+/// Whether two paths of the host lead to one file.
+pub(super) fn same_file(one: &Path, other: &Path) -> bool {
     let identity = |path: &Path| {
         let file: OwnedFd = openat2(
             AT_FDCWD,
@@ -99,19 +103,5 @@ fn same_file(one: &Path, other: &Path) -> bool {
     match (identity(one), identity(other)) {
         (Some(one), Some(other)) => one == other,
         _ => false,
-    }
-}
-
-fn kind(of: LinuxNamespaceType) -> (u64, &'static str) {
-    let flag = |flag: i32| u64::from(flag.unsigned_abs());
-    match of {
-        LinuxNamespaceType::Mount => (flag(libc::CLONE_NEWNS), "mnt"),
-        LinuxNamespaceType::Cgroup => (flag(libc::CLONE_NEWCGROUP), "cgroup"),
-        LinuxNamespaceType::Uts => (flag(libc::CLONE_NEWUTS), "uts"),
-        LinuxNamespaceType::Ipc => (flag(libc::CLONE_NEWIPC), "ipc"),
-        LinuxNamespaceType::User => (flag(libc::CLONE_NEWUSER), "user"),
-        LinuxNamespaceType::Pid => (flag(libc::CLONE_NEWPID), "pid"),
-        LinuxNamespaceType::Network => (flag(libc::CLONE_NEWNET), "net"),
-        LinuxNamespaceType::Time => (0x80, "time"),
     }
 }

@@ -4,6 +4,7 @@ mod create;
 mod delete;
 mod exec;
 mod hooks;
+mod joined_user;
 mod listener;
 mod lookups;
 mod namespace;

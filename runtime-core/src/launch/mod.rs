@@ -9,4 +9,4 @@ pub mod report;
 mod userns;
 
 pub use drive::{Attendant, Launched, Setting, launch};
-pub(crate) use userns::userns_with;
+pub(crate) use userns::{maps_of_process, maps_of_userns, userns_with};

@@ -44,7 +44,7 @@ pub use facts::{
     ContainerHooks, ContainerPlan, CreateFacts, ExecAsk, ExecFacts, Listener, ProcessPlan,
     ProgramWords, SeccompProgram,
 };
-pub use holder::userns_holder;
+pub use holder::{userns_holder, userns_visitor};
 pub use hooks::{HookPlace, Inside, hook, program};
 pub use option_words::mount_option_words;
 pub use words::{explain, step_words, words_in};
@@ -79,6 +79,21 @@ pub struct IdRange {
     pub outside: u32,
     /// How many.
     pub count: u32,
+}
+
+impl IdRange {
+    /// A line of `/proc/PID/uid_map`.
+    #[must_use]
+    pub fn parse(line: &str) -> Option<Self> {
+        let mut numbers = line.split_ascii_whitespace().map(str::parse);
+        let mut next = || numbers.next()?.ok();
+        let (inside, outside, count) = (next()?, next()?, next()?);
+        numbers.next().is_none().then_some(Self {
+            inside,
+            outside,
+            count,
+        })
+    }
 }
 
 /// The id maps of a user namespace or of an id-mapped mount.

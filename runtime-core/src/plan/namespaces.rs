@@ -238,7 +238,9 @@ impl Namespaces {
     }
 }
 
-fn flag_of(kind: LinuxNamespaceType) -> u64 {
+/// The `CLONE_NEW*` bit of a kind of the specification.
+#[must_use]
+pub fn flag_of(kind: LinuxNamespaceType) -> u64 {
     match kind {
         LinuxNamespaceType::Mount => MOUNT,
         LinuxNamespaceType::Cgroup => CGROUP,

@@ -71,6 +71,19 @@ pub fn read(path: &str) -> nix::Result<String> {
     Ok(String::from_utf8_lossy(buffer.get(..length).unwrap_or_default()).into_owned())
 }
 
+/// Reads all of `path`: more than a page takes several calls.
+pub fn read_all(path: &str) -> nix::Result<String> {
+    let file = open(path, OFlag::O_RDONLY)?;
+    let mut text = Vec::new();
+    let mut buffer = [0u8; 4096];
+    loop {
+        match nix::unistd::read(&file, &mut buffer)? {
+            0 => return Ok(String::from_utf8_lossy(&text).into_owned()),
+            length => text.extend_from_slice(buffer.get(..length).unwrap_or_default()),
+        }
+    }
+}
+
 /// The id of this boot: facts of another name nothing today.
 pub fn boot_id() -> nix::Result<String> {
     Ok(read("sys/kernel/random/boot_id")?.trim().to_owned())
