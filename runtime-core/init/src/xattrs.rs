@@ -25,11 +25,12 @@ pub fn copy(from: &Fd, to: &Fd) -> Outcome<()> {
 fn copy_named(from: &Fd, to: &Fd) -> Outcome<()> {
     let mut buffer = [0u8; 1 << 16];
     let len = raw::flistxattr(from.at(), &mut buffer)?;
-    let names = buffer.get(..len).unwrap_or_default();
-    for name in names.split_inclusive(|byte| *byte == 0) {
-        let Ok(name) = CStr::from_bytes_with_nul(name) else {
-            return Err(Failed::check(libc::EIO));
-        };
+    let mut names = buffer.get(..len).unwrap_or_default();
+    while !names.is_empty() {
+        let name = raw::until_nul(names);
+        names = names
+            .get(name.count_bytes().saturating_add(1)..)
+            .unwrap_or_default();
         if is_kept(name) {
             copy_one(from, to, name)?;
         }
