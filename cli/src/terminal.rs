@@ -15,6 +15,17 @@ use rsrun_core::{Context, Error, ProcessHandle, Result};
 
 use crate::signals::Incoming;
 
+/// The master, if there is one, to the console socket, if one was named.
+pub fn hand_over(master: Option<&OwnedFd>, socket: Option<&Path>) -> Result<()> {
+    match (master, socket) {
+        (Some(master), Some(socket)) => send_master(socket, master),
+        (None, Some(_)) => Err(Error::invalid(
+            "cannot use a console socket (--console-socket): process.terminal is false",
+        )),
+        (_, None) => Ok(()),
+    }
+}
+
 /// Sends the master to who listens on `socket`, as runc does: its name with SCM_RIGHTS.
 pub fn send_master(path: &Path, master: &OwnedFd) -> Result<()> {
     let doing = || format!("--console-socket {}", path.display());

@@ -1,15 +1,15 @@
 //! `delete`
 
-use rsrun_core::{ContainerId, Result};
+use rsrun_core::{Cancel, ContainerId, Result};
 
-use super::{containers, never_cancelled};
+use super::containers;
 use crate::args::{Delete, Global};
 
 /// `delete`
 pub fn run(global: &Global, delete: &Delete) -> Result<()> {
     let containers = containers(global)?;
     let id = ContainerId::parse(&delete.id)?;
-    let cancel = never_cancelled()?;
+    let cancel = Cancel::new()?;
     if delete.force {
         return containers.force_delete(&id, &cancel).map(drop);
     }

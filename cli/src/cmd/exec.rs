@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use rsrun_core::{ContainerId, Containers, Context, Error, ExecRequest, Result, Streams};
+use rsrun_core::{Cancel, ContainerId, Containers, Context, Error, ExecRequest, Result, Streams};
 use serde_json::{Value, json};
 
 use super::run::wait_for;
-use super::{containers, exit_code, never_cancelled, own_streams, write_pid_file};
+use super::{containers, exit_code, own_streams, write_pid_file};
 use crate::args::{Exec, Global};
 use crate::signals::Incoming;
 use crate::terminal;
@@ -45,7 +45,7 @@ pub fn run(global: &Global, exec: &Exec) -> Result<ExitCode> {
         cgroup: exec.cgroup.clone(),
         ignore_paused: exec.ignore_paused,
     };
-    let started = container.exec(&request, &never_cancelled()?)?;
+    let started = container.exec(&request, &Cancel::new()?)?;
     super::warn(&started.warnings);
     write_pid_file(exec.pid_file.as_deref(), started.process.pid())?;
     // The container holds what it was given; the other ends must see its end, not ours.

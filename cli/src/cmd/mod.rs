@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rsrun_core::{
-    Cancel, Container, ContainerId, Containers, CreateRequest, Error, ErrorKind, Result, Streams,
+    Container, ContainerId, Containers, CreateRequest, Error, ErrorKind, Result, Streams,
 };
 
 use crate::args::{self, Args, Command, Global};
@@ -154,10 +154,6 @@ fn to_json(value: &impl serde::Serialize) -> Result<String> {
 
 fn exit_code(code: u32) -> ExitCode {
     ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
-}
-
-fn never_cancelled() -> Result<Cancel> {
-    Cancel::new()
 }
 
 /// A time as RFC 3339 with nanoseconds, UTC.

@@ -8,7 +8,7 @@ use rsrun_core::{
     Cancel, Container, Containers, Context, Created, Error, ErrorKind, ProcessHandle, Result,
 };
 
-use super::{containers, create, exit_code, never_cancelled, print, request, write_pid_file};
+use super::{containers, create, exit_code, print, request, write_pid_file};
 use crate::args::{Global, Run};
 use crate::signals::Incoming;
 use crate::terminal;
@@ -21,7 +21,7 @@ pub fn run(global: &Global, run: &Run) -> Result<ExitCode> {
         print(&containers.explain(&request)?)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let cancel = never_cancelled()?;
+    let cancel = Cancel::new()?;
     if run.detach {
         let created = containers.create(request, &cancel)?;
         return undone_on_failure(&containers, &created.container, &cancel, || {
@@ -43,15 +43,7 @@ pub fn run(global: &Global, run: &Run) -> Result<ExitCode> {
     }
     let container = &created.container;
     undone_on_failure(&containers, container, &cancel, || {
-        match (&console, &run.create.console_socket) {
-            (Some(master), Some(socket)) => terminal::send_master(socket, master)?,
-            (None, Some(_)) => {
-                return Err(Error::invalid(
-                    "cannot use a console socket (--console-socket): process.terminal is false",
-                ));
-            }
-            _ => {}
-        }
+        terminal::hand_over(console.as_ref(), run.create.console_socket.as_deref())?;
         write_pid_file(run.create.pid_file.as_deref(), container.pid())?;
         container.start(&cancel)?;
         Ok(ExitCode::SUCCESS)

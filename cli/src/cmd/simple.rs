@@ -1,9 +1,9 @@
 //! start, kill, pause, resume: one call of the core each.
 
 use rsrun_core::container::Scope;
-use rsrun_core::{Error, ErrorKind, Result, Status};
+use rsrun_core::{Cancel, Error, ErrorKind, Result, Status};
 
-use super::{container, never_cancelled};
+use super::container;
 use crate::args::{Global, Kill};
 
 /// `start`
@@ -20,7 +20,7 @@ pub fn start(global: &Global, id: &str) -> Result<()> {
             Status::Running,
             "cannot start an already running container",
         )),
-        _ => container.start(&never_cancelled()?),
+        _ => container.start(&Cancel::new()?),
     }
 }
 
