@@ -44,7 +44,7 @@ mod walk;
 pub use controllers::Controllers;
 pub use events::{Events, MemoryEvents};
 pub use mount::Mount;
-pub use path::{Driver, is_systemd, resolve};
+pub use path::{Driver, check, is_systemd, resolve};
 pub use remove::remove_if_empty;
 pub use resources::{Changes, writes};
 pub use stats::Stats;

@@ -9,9 +9,10 @@
 use crate::error::{Error, Result};
 
 /// Who makes the cgroup.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Driver {
     /// We do, by mkdir.
+    #[default]
     Cgroupfs,
     /// systemd does, as a scope.
     Systemd,
@@ -20,15 +21,8 @@ pub enum Driver {
 /// Where config.json says it.
 const POINTER: &str = "/linux/cgroupsPath";
 
-/// The path of the container's cgroup below the mount, clean and with its leading slash.
-///
-/// `own` is the caller's cgroup below the mount, `None` when it lies outside of it.
-pub fn resolve(
-    driver: Driver,
-    cgroups_path: Option<&str>,
-    id: &str,
-    own: Option<&str>,
-) -> Result<String> {
+/// Says what is wrong with a path wherever it begins.
+pub fn check(driver: Driver, cgroups_path: Option<&str>) -> Result<()> {
     let asked = cgroups_path.unwrap_or_default();
     if driver == Driver::Systemd {
         return Err(Error::unsupported(
@@ -42,6 +36,20 @@ pub fn resolve(
             format!("{POINTER}: {asked:?} is a path of the systemd cgroup driver"),
         ));
     }
+    components(asked).map(drop)
+}
+
+/// The path of the container's cgroup below the mount, clean and with its leading slash.
+///
+/// `own` is the caller's cgroup below the mount, `None` when it lies outside of it.
+pub fn resolve(
+    driver: Driver,
+    cgroups_path: Option<&str>,
+    id: &str,
+    own: Option<&str>,
+) -> Result<String> {
+    check(driver, cgroups_path)?;
+    let asked = cgroups_path.unwrap_or_default();
     let named = if asked.is_empty() { id } else { asked };
     let own = own.unwrap_or("/");
     let parent = match own.trim_end_matches('/').rsplit_once('/') {

@@ -13,7 +13,7 @@ use super::{Container, Containers, CreateRequest, Created, KILL_PATIENCE, Status
 use super::{hooks, lookups};
 use crate::bundle::Bundle;
 use crate::cgroup::devices::{Filter, Program};
-use crate::cgroup::{self, Cgroup, Driver};
+use crate::cgroup::{self, Cgroup};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::host::Host;
 use crate::launch::open::Given;
@@ -229,14 +229,9 @@ impl Creation<'_> {
         let _lock = self.entry.lock()?;
         let program = Program::compile(&self.plan.cgroup.devices)?;
         let mount = cgroup::Mount::find()?;
-        let driver = if self.request.systemd_cgroup {
-            Driver::Systemd
-        } else {
-            Driver::Cgroupfs
-        };
         let own = mount.own_cgroup()?;
         let path = cgroup::resolve(
-            driver,
+            self.plan.cgroup.driver,
             self.plan.cgroup.path.as_deref(),
             self.request.id.as_str(),
             own.as_deref(),

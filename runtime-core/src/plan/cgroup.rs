@@ -1,18 +1,23 @@
-//! Which limits and device rules a container asks of its cgroup.
+//! Which limits and device rules a container asks of its cgroup, and which place.
 //!
-//! Limits are handed on as they are; the cgroup module turns them into writes and judges rules and
-//! path, with the same pointers.
+//! Limits are handed on as they are; the cgroup module turns them into writes and judges rules, with the same
+//! pointers. What is wrong with the path in itself is said before anything is made; where a relative one begins
+//! only the host knows.
 
 use oci_spec::runtime::{
     LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxResources, Mount, Spec,
 };
 
-use super::IdMaps;
 use super::namespaces::{CGROUP, Namespaces};
+use super::{CreateFacts, IdMaps};
+use crate::cgroup::{self, Driver};
+use crate::error::Result;
 
 /// What the cgroup module is asked for.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CgroupRequest {
+    /// Who makes it.
+    pub driver: Driver,
     /// `linux.cgroupsPath` as it is; `None` where it is missing or empty.
     pub path: Option<String>,
     /// Limits as they are in the spec.
@@ -24,19 +29,30 @@ pub struct CgroupRequest {
 }
 
 /// Reads `linux.cgroupsPath` and `linux.resources`.
-pub(super) fn request(spec: &Spec, namespaces: &Namespaces, maps: &IdMaps) -> CgroupRequest {
+pub(super) fn request(
+    spec: &Spec,
+    facts: &CreateFacts,
+    namespaces: &Namespaces,
+    maps: &IdMaps,
+) -> Result<CgroupRequest> {
     let linux = spec.linux().as_ref();
     let path = linux.and_then(|l| l.cgroups_path().as_deref());
     let path = path.map(|path| path.to_string_lossy().into_owned());
     let resources = linux.and_then(|l| l.resources().clone());
     let given = resources.as_ref().and_then(|r| r.devices().clone());
     let given = given.unwrap_or_default();
-    CgroupRequest {
+    let driver = match facts.systemd_cgroup {
+        true => Driver::Systemd,
+        false => Driver::Cgroupfs,
+    };
+    cgroup::check(driver, path.as_deref())?;
+    Ok(CgroupRequest {
+        driver,
         path: path.filter(|path| !path.is_empty()),
         devices: given.into_iter().chain(default_device_rules()).collect(),
         resources,
         owner: owner(spec, namespaces, maps),
-    }
+    })
 }
 
 /// The process's user, where the container has a cgroup namespace of its own and may write to the

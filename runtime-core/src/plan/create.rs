@@ -45,7 +45,7 @@ pub fn create(spec: &Spec, facts: &CreateFacts, host: &Host) -> Result<Container
         draft: Draft::default(),
     };
     Ok(ContainerPlan {
-        cgroup: cgroup::request(spec, &namespaces, &exec.maps),
+        cgroup: cgroup::request(spec, facts, &namespaces, &exec.maps)?,
         init: creation.write(resolved, &hooks, &exec)?.finish(),
         has_private_pid_namespace: namespaces.new & PID != 0,
         hooks,

@@ -19,6 +19,8 @@ fn what_is_not_supported_is_refused_by_name() {
         refused(&[(pointer, value)], pointer);
     }
     refused(&[("/linux/mountLabel", json!("x"))], "/linux/mountLabel");
+    let systemd = [("/linux/cgroupsPath", json!("system.slice:x:c1"))];
+    refused(&systemd, "systemd cgroup driver");
     refused(&[("/ociVersion", json!("2.0.0"))], "/ociVersion");
     refused(
         &[("/process/apparmorProfile", json!("x"))],
@@ -55,6 +57,8 @@ fn what_makes_no_sense_is_refused_with_its_place() {
         &[("/linux/namespaces/0", json!({"type": "pid", "path": "x"}))],
         "/linux/namespaces/0/path",
     );
+    let climbing = [("/linux/cgroupsPath", json!("/a/../../b"))];
+    refused(&climbing, "/linux/cgroupsPath");
     let mapping = json!([{"containerID": 0, "hostID": 100_000, "size": 10}]);
     for pid in [
         json!({"type": "cgroup"}),
