@@ -2,6 +2,10 @@
 //!
 //! The last allocation before clone. Exhaustive over the steps: a new step does not compile until it
 //! is said here how it freezes.
+#![allow(
+    clippy::disallowed_types,
+    reason = "I7: the child has numbers; each is of a descriptor that is held until it is born"
+)]
 
 use std::ffi::CStr;
 use std::os::fd::RawFd;

@@ -108,6 +108,7 @@ pub fn kernel_version() -> Result<KernelVersion> {
     }
 }
 
+#[allow(clippy::disallowed_methods, reason = "I11: a mount point of the host")]
 fn cgroup_state(mount: &Path) -> CgroupState {
     const TMPFS: FsType = nix::sys::statfs::TMPFS_MAGIC;
     match statfs(mount) {
@@ -118,6 +119,10 @@ fn cgroup_state(mount: &Path) -> CgroupState {
 }
 
 /// The first bytes of a small file of the kernel.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "I11: a file of the host's kernel"
+)]
 fn read(path: &str) -> Result<String> {
     let mut text = String::new();
     File::open(path)
@@ -132,6 +137,10 @@ fn starts_with(path: &str, prefix: &[u8]) -> bool {
     read(path).is_ok_and(|text| text.as_bytes().starts_with(prefix))
 }
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "I11: a file of the host's kernel"
+)]
 fn exists(path: &str) -> bool {
     nix::sys::stat::lstat(path).is_ok()
 }
@@ -175,6 +184,10 @@ fn hard_limits() -> Result<Vec<u64>> {
 
 /// The initial one maps every id to itself, and can't be told from a full identity map by that; its
 /// inode number is fixed (`PROC_USER_INIT_INO`).
+#[allow(
+    clippy::disallowed_methods,
+    reason = "I11: a file of the host's kernel"
+)]
 fn is_initial_user_namespace() -> bool {
     const INITIAL: u64 = 0xEFFF_FFFD;
     nix::sys::stat::stat("/proc/self/ns/user").is_ok_and(|found| found.st_ino == INITIAL)

@@ -2,6 +2,14 @@
 //!
 //! Sync; knows no tokio, no protobuf, no containerd. Everything that blocks takes a [`Cancel`].
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "I11: what tests lay out is theirs alone"
+    )
+)]
+
 pub mod bundle;
 pub mod cgroup;
 pub mod container;

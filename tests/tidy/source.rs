@@ -55,6 +55,11 @@ impl Source {
     }
 }
 
+/// A file of the workspace, by its path from the top.
+pub(crate) fn text_of(path: &str) -> String {
+    std::fs::read_to_string(top().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
 /// The top of the workspace.
 fn top() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -10,6 +10,7 @@ use super::file;
 use super::{Cgroup, Events};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::sys::pidfd::{pidfd_open, pidfd_send_signal};
+use crate::sys::procfs;
 
 /// After so many rounds in which new processes came up, the cgroup is frozen for one more.
 const ROUNDS: usize = 16;
@@ -140,7 +141,7 @@ impl Cgroup {
             .iter()
             .take(8)
             .map(|pid| {
-                let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+                let stat = procfs::read(&format!("{pid}/stat")).unwrap_or_default();
                 let name = stat
                     .split_once('(')
                     .and_then(|(_, rest)| rest.rsplit_once(')'));

@@ -1,14 +1,12 @@
 //! Which processes are in a cgroup, and in which one below it a process is.
 
-use std::fs::File;
-use std::io::Read;
-
 use super::file::Buffer;
 use super::mount::{below, unified_path};
 use super::walk::walk;
 use super::{Cgroup, Error};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Context, Result};
 use crate::process::ProcessHandle;
+use crate::sys::procfs;
 
 impl Cgroup {
     /// Host pids of all processes in it and below. Empty when the cgroup is gone.
@@ -42,18 +40,10 @@ impl Cgroup {
     /// when the container has enabled controllers below (EBUSY). For placing only; limits always go
     /// to the cgroup that is held. `NotFound` when the process has ended.
     pub fn sub_of(&self, process: &ProcessHandle) -> Result<Self> {
-        let mut content = String::new();
-        let read = File::open(format!("/proc/{}/cgroup", process.pid()))
-            .and_then(|mut file| file.read_to_string(&mut content));
+        let read = procfs::read_all(&format!("{}/cgroup", process.pid()));
         // Only now is it known that the pid was this process's while we read.
         process.kill(0)?;
-        read.map_err(|error| {
-            Error::new(
-                ErrorKind::Internal,
-                format!("read /proc/{}/cgroup", process.pid()),
-            )
-            .caused_by(error)
-        })?;
+        let content = read.with(|| format!("read(/proc/{}/cgroup)", process.pid()))?;
         let sub = unified_path(&content)
             .and_then(|path| below(&self.full_path, path))
             .ok_or_else(|| {

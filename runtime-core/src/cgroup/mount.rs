@@ -37,6 +37,10 @@ impl Mount {
     ///
     /// The mount table is read only where the hierarchy is in no usual place or in part: on a host with
     /// thousands of mounts that takes milliseconds.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "I11: a file of the host's kernel"
+    )]
     pub fn find() -> Result<Self> {
         if stat("/proc/thread-self/ns/cgroup").is_ok_and(|ns| ns.st_ino == INITIAL_NAMESPACE) {
             for point in USUAL {
@@ -66,6 +70,10 @@ impl Mount {
         ))
     }
 
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "I11: a mount point of the host, whose filesystem is looked at"
+    )]
     fn open(point: PathBuf, root: String) -> Result<Option<Self>> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let dir = match open(&point, flags, Mode::empty()) {
@@ -122,6 +130,10 @@ impl Mount {
     }
 }
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "I11: a file of the host's kernel"
+)]
 fn read(file: &str) -> Result<String> {
     let mut content = String::new();
     match File::open(file).and_then(|mut file| file.read_to_string(&mut content)) {

@@ -1,7 +1,7 @@
 //! Drives one launch: birth, conversation, and the verdict whether the program runs.
 
 use std::io::IoSliceMut;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -189,7 +189,7 @@ fn bear(
     setting: Setting<'_>,
 ) -> std::result::Result<ProcessHandle, Fallen> {
     let arena = Arena::new().with(|| "mmap()")?;
-    let numbers: Vec<RawFd> = held.iter().map(Held::number).collect();
+    let numbers: Vec<_> = held.iter().map(Held::number).collect();
     let frozen = freeze(&arena, plan, &numbers, page, wake.as_raw_fd())?;
     let mut keep = numbers.clone();
     keep.push(wake.as_raw_fd());
@@ -435,7 +435,7 @@ impl Drive<'_> {
 
 fn receive(wake: &OwnedFd) -> Result<Heard> {
     let mut byte = [0u8; 1];
-    let mut space = nix::cmsg_space!([RawFd; 1]);
+    let mut space = nix::cmsg_space!(OwnedFd);
     let mut slices = [IoSliceMut::new(&mut byte)];
     let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
     let message = match recvmsg::<()>(wake.as_raw_fd(), &mut slices, Some(&mut space), flags) {

@@ -1,4 +1,8 @@
 //! Opens what a plan names: streams, namespaces, mount trees. All on the host, before the launch.
+#![allow(
+    clippy::disallowed_types,
+    reason = "I7: the child has numbers; each is of a descriptor that is held until it is born"
+)]
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};

@@ -7,6 +7,7 @@ use super::checked;
 
 /// Unmaps the pages of the code and of the constants before it, which nobody ever wrote to. What is needed again is
 /// mapped again from the page cache, sixteen pages at a time, without any reading of the disk.
+#[allow(clippy::disallowed_methods, reason = "I11: a file of this process")]
 pub fn release() -> nix::Result<()> {
     let table = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
     let here = release as fn() -> nix::Result<()> as usize;

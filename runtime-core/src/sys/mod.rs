@@ -6,6 +6,10 @@
     unsafe_code,
     reason = "system calls that nix does not wrap; each block has a SAFETY note"
 )]
+#![allow(
+    clippy::disallowed_types,
+    reason = "I7: here a number becomes somebody's, and is lent to the kernel"
+)]
 
 pub mod arena;
 pub mod birth;

@@ -1,6 +1,7 @@
 //! A parent for tests: builds frozen steps, clones the child, holds the other end of its wake socket.
 #![allow(
     clippy::disallowed_methods,
+    clippy::disallowed_types,
     unsafe_code,
     reason = "a test clones, maps and waits as the launch of the core does"
 )]

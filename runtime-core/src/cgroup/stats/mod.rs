@@ -227,6 +227,10 @@ impl Files<'_> {
 }
 
 /// Sizes of huge pages that this kernel has, as cgroup files name them. They don't change while it runs.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "I11: a file of the host's kernel"
+)]
 fn page_sizes() -> &'static [String] {
     static SIZES: OnceLock<Vec<String>> = OnceLock::new();
     SIZES.get_or_init(|| {
