@@ -51,10 +51,10 @@ impl OneMount<'_> {
 
 /// A list of layers that is too long for one value, layer by layer.
 fn layers(list: &str, place: &str, host: &Host) -> Result<Vec<Param<Planned>>> {
-    if host.kernel < KernelVersion(6, 5) {
+    if host.kernel < KernelVersion(6, 7) {
         return Err(Error::unsupported(
             place,
-            format!("{place}: a list of layers longer than {LONGEST} bytes needs linux 6.5"),
+            format!("{place}: a list of layers longer than {LONGEST} bytes needs linux 6.7"),
         ));
     }
     let mut layers = vec![String::new()];

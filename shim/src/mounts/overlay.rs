@@ -67,7 +67,7 @@ struct Overlay {
 }
 
 enum Unmounted {
-    /// The kernel has no `lowerdir+` (before 6.5).
+    /// The kernel has no `lowerdir+` (before 6.7).
     NoSuchKey,
     Failed(Error),
 }
@@ -111,6 +111,9 @@ impl Overlay {
         target: &OwnedFd,
     ) -> std::result::Result<(), Unmounted> {
         let failed = |e: Error| Unmounted::Failed(e);
+        if !knows_its_options().map_err(failed)? {
+            return Err(Unmounted::NoSuchKey);
+        }
         let context = fsopen(c"overlay")
             .with(|| "fsopen(overlay)")
             .map_err(failed)?;
@@ -155,7 +158,7 @@ impl Overlay {
             .map_err(failed)
     }
 
-    /// Before Linux 6.5: layers by names relative to their common parent, on a thread whose working directory that is.
+    /// Before Linux 6.7: layers by names relative to their common parent, on a thread whose working directory that is.
     #[allow(
         clippy::disallowed_methods,
         reason = "on a thread of its own, whose working directory is unshared first"
@@ -199,6 +202,13 @@ impl Overlay {
             ))
         })
     }
+}
+
+/// Before Linux 6.5 an overlay's context takes any option, all together in one page, and judges them in the end:
+/// that `lowerdir+` was taken there means nothing.
+fn knows_its_options() -> Result<bool> {
+    let context = fsopen(c"overlay").with(|| "fsopen(overlay)")?;
+    Ok(fsconfig_flag(context.as_fd(), c"no-such-option").is_err())
 }
 
 /// Layers are separated by colons; a backslash takes a colon's meaning away.

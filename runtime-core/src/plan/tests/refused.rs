@@ -195,7 +195,7 @@ fn a_long_list_of_layers_is_given_layer_by_layer() {
         "options": ["ro", list, "userxattr"]});
     let value = with(&[("/mounts/-", mount)]);
     let newer = Host {
-        kernel: KernelVersion(6, 5),
+        kernel: KernelVersion(6, 7),
         ..host()
     };
     let plan = create(&spec(&value), &facts(), &newer).unwrap().init;
@@ -208,7 +208,7 @@ fn a_long_list_of_layers_is_given_layer_by_layer() {
     assert_eq!(params[1], "Text(\"lowerdir+\", \"/layers/with/a/name/0\")");
     assert_eq!(params[41], "Text(\"lowerdir+\", \"/odd:name\")");
     let error = planned(&value).unwrap_err();
-    assert!(error.to_string().contains("linux 6.5"), "{error}");
+    assert!(error.to_string().contains("linux 6.7"), "{error}");
 }
 
 #[test]
