@@ -255,7 +255,7 @@ fn the_root_itself_is_not_covered() {
 fn what_a_link_points_to_is_made_below_the_root() {
     let canary = Canary::new();
     let rootfs = Rootfs::new();
-    let file = clone_tree("/etc/hostname".as_ref());
+    let file = clone_tree("/etc/passwd".as_ref());
     fs::create_dir(rootfs.join("var")).unwrap();
     symlink("/run", rootfs.join("var/run")).unwrap();
     symlink("../../../run/lock", rootfs.join("var/lock")).unwrap();

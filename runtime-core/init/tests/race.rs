@@ -42,7 +42,7 @@ fn exchanging_a_component_for_a_link_puts_nothing_outside() {
         });
         for round in 0..300 {
             let name = format!("/vol/a/x{}", round % 7);
-            let file = clone_tree("/etc/hostname".as_ref());
+            let file = clone_tree("/etc/passwd".as_ref());
             let steps = vec![
                 mount("tmpfs", &name, &[]),
                 attach(&file, &format!("/vol/a/f{}/file", round % 5)),

@@ -75,7 +75,7 @@ impl Rootfs {
     pub fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("rsrun-init-{}-{number}", std::process::id()));
+        let path = beside_busybox().join(format!("rsrun-init-{}-{number}", std::process::id()));
         for dir in ["bin", "proc", "sys", "dev", "tmp", "etc", "work"] {
             fs::create_dir_all(path.join(dir)).unwrap();
         }
@@ -95,6 +95,16 @@ impl Rootfs {
     pub fn join(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
+}
+
+/// A directory on the filesystem of busybox, as a link can't leave it.
+fn beside_busybox() -> PathBuf {
+    use std::os::unix::fs::MetadataExt;
+    let device = |path: &Path| fs::metadata(path).map(|inode| inode.dev()).ok();
+    let own = device(Path::new("/bin/busybox"));
+    let mut places = [std::env::temp_dir(), "/var/tmp".into()].into_iter();
+    let place = places.find(|place| device(place) == own);
+    place.expect("a directory on the filesystem of /bin/busybox")
 }
 
 impl Drop for Rootfs {
