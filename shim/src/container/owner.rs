@@ -278,10 +278,20 @@ impl Owner {
             .await
     }
 
-    /// Host pids of its processes, each with the exec that it is.
+    /// Host pids of its processes, each with the exec that it is. Until it is deleted that is at least the pid
+    /// of its init, as State has it: a containerd that comes back takes a shim with no pids, and 1.7 to 2.2 one
+    /// that refuses, for a leaked one and deletes it together with the exit that nobody has asked for yet.
     pub async fn pids(&self) -> Result<Vec<(i32, Option<String>)>> {
-        policy::init(self.state(), Op::Pids)?;
-        let pids = self.on_core("pids", Container::pids).await?;
+        let state = self.state();
+        policy::init(state, Op::Pids)?;
+        let mut pids = match state {
+            Init::Ending | Init::Stopped => Vec::new(),
+            _ => self.on_core("pids", Container::pids).await?,
+        };
+        // Dead and not reaped yet, it is in no cgroup any more.
+        if pids.is_empty() {
+            pids.push(self.pid());
+        }
         let execs = self.execs.borrow();
         let named: HashMap<i32, String> = execs
             .values()

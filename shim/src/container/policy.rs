@@ -98,7 +98,7 @@ pub fn init(state: Init, op: Op) -> Result<()> {
         | (Op::Checkpoint, Running | Paused)
         | (Op::Kill, Creating | Created | Starting | Running | Pausing | Paused)
         | (Op::Delete, Creating | Created | Ending | Stopped)
-        | (Op::Pids, Created | Starting | Running | Pausing | Paused)
+        | (Op::Pids, Created | Starting | Running | Pausing | Paused | Ending | Stopped)
         | (
             Op::Resize,
             Creating | Created | Starting | Running | Pausing | Paused | Ending | Stopped,
@@ -122,8 +122,6 @@ pub fn init(state: Init, op: Op) -> Result<()> {
         (Op::Delete, Pausing | Paused) => Err(Failure::unknown("cannot delete a paused process")),
         (Op::Exec, Paused | Pausing) => Err(precondition("cannot exec in a paused container")),
         (Op::Exec, Ending | Stopped) => Err(precondition("cannot exec in a stopped container")),
-        // Not an empty list: containerd takes that for a leaked shim and deletes it.
-        (Op::Pids, Ending | Stopped) => Err(precondition("container has stopped")),
         (
             Op::Start | Op::Pause | Op::Resume | Op::Update | Op::Exec | Op::Checkpoint | Op::Pids,
             Creating,
@@ -236,7 +234,7 @@ mod tests {
             (Op::Checkpoint, [false, true, true, false]),
             (Op::Kill, [true, true, true, false]),
             (Op::Delete, [true, false, false, true]),
-            (Op::Pids, [true, true, true, false]),
+            (Op::Pids, [true, true, true, true]),
         ];
         let states = [Init::Created, Init::Running, Init::Paused, Init::Stopped];
         for (op, allowed) in table {

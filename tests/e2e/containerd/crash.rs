@@ -73,8 +73,7 @@ fn exits_while_containerd_is_down_arrive_afterwards(s: &Scene) -> Check {
     s.containerd.launch()?;
     if s.status(&id)?.is_none() {
         s.nothing_remains(&id, FIVE_SECONDS)?;
-        // 1.7 asks for the pids of what it finds, and any error makes a leak of it.
-        if s.is_runc() || s.containerd.line == "1.7" {
+        if s.is_runc() {
             return skip(format!(
                 "containerd {} took the ended task for a leaked shim",
                 s.containerd.line

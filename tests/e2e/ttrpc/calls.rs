@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use containerd_shim_protos::api::Status;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use rsrun_tests::by_hand::ByHand;
 use rsrun_tests::command::eventually;
-use rsrun_tests::suite::{Case, Check};
+use rsrun_tests::suite::{Case, Check, skip};
 use rsrun_tests::task::{INIT, Streams, Task, V2, V3};
 use rsrun_tests::ttrpc::Answer;
 use serde_json::json;
@@ -18,7 +20,7 @@ pub fn cases() -> Vec<Case<ByHand>> {
         60 s: both_task_services_answer_on_one_socket, exec_ids_are_reserved_at_once,
             an_exec_that_fails_to_start_stays_created, start_of_an_exec_after_the_init_ended,
             state_tells_all_fields, create_of_an_id_in_use_is_refused,
-            pids_name_the_execs, stats_are_those_of_cgroup_v2, update_is_taken_in_created_running_and_paused;
+            pids_name_the_execs, pids_have_the_init_until_it_is_deleted, stats_are_those_of_cgroup_v2, update_is_taken_in_created_running_and_paused;
     ]
 }
 
@@ -162,6 +164,34 @@ fn pids_name_the_execs(s: &ByHand) -> Check {
     let mut expected = vec![(init, None), (exec, Some(EXEC.to_string()))];
     expected.sort();
     assert_eq!(pids, expected);
+    Ok(())
+}
+
+/// A containerd that comes back takes a shim without pids for a leaked one, at whatever moment it asks.
+fn pids_have_the_init_until_it_is_deleted(s: &ByHand) -> Check {
+    if s.places.is_runc() {
+        return skip("differs from runc: its shim lists no process once the init has ended");
+    }
+    let keeper = s.running("keeper", &["sleep", "1000"])?;
+    for round in 0..rsrun_tests::pace::fewer(40) {
+        let id = format!("ends-{round}");
+        s.prepare(&id, &s.spec(&id, &["sleep", "1000"]))?;
+        let task = s.task_on(keeper.client.clone(), &id);
+        let pid = task.create(&s.rootfs(), &Streams::default())?;
+        task.start(INIT)?;
+        // Not by the shim: it is to hear of the end while it is asked.
+        kill(Pid::from_raw(pid.try_into()?), Signal::SIGKILL)?;
+        let mut stopped = false;
+        while !stopped {
+            stopped = task.status(INIT)? == Status::STOPPED;
+            assert_eq!(task.pids()?, [(pid, None)], "round {round}");
+        }
+        task.delete(INIT)?;
+        assert!(
+            task.pids()
+                .is_err_and(|r| r.code() == Some(Code::NOT_FOUND))
+        );
+    }
     Ok(())
 }
 

@@ -90,7 +90,7 @@ const INIT_TABLE: &[Operation<5>] = &[
     (
         "pids",
         |t| t.pids().map(drop),
-        [Fine, Fine, Fine, Refused, NOT_FOUND],
+        [Fine, Fine, Fine, Fine, NOT_FOUND],
     ),
     (
         "resize",
