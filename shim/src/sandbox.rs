@@ -206,6 +206,7 @@ impl Sandbox {
 
     /// A connection was opened.
     pub fn connected(&self, connection: u64) {
+        self.outbox.try_again_soon();
         self.presence
             .borrow_mut()
             .silent

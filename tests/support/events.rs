@@ -175,6 +175,11 @@ impl Endpoint {
             .collect()
     }
 
+    /// All events since the last call, which are forgotten here: for what would hear too many to keep.
+    pub fn take(&self) -> Vec<Event> {
+        std::mem::take(&mut *locked(&self.heard))
+    }
+
     /// Waits until an event of `id` fits.
     pub fn expect(&self, id: &str, name: &str, fits: impl Fn(&What) -> bool) -> Check<What> {
         let find = || self.of(id).into_iter().find(&fits);

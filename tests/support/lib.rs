@@ -7,6 +7,7 @@ pub mod containerd;
 pub mod containment;
 pub mod events;
 pub mod fifo;
+pub mod footprint;
 pub mod ground;
 pub mod pace;
 pub mod places;

@@ -217,6 +217,9 @@ impl Owner {
         exec.close().await;
         let _ = std::fs::remove_file(self.bundle.join(format!("{id}.pid")));
         self.execs.borrow_mut().remove(id);
+        self.sandbox
+            .outbox
+            .forget_exec(self.id.as_str(), id.as_str());
         let exit = *exec.exit.borrow();
         Ok((
             exec.pid(),

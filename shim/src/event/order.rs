@@ -83,6 +83,14 @@ impl Order {
             What::Deleted(_) => Ok(()),
         }
     }
+
+    /// An exec was deleted. No event tells of it; one that never ran would be remembered for ever, and its id
+    /// may be added again.
+    pub fn forget_exec(&mut self, container: &str, exec: &str) {
+        if let Some(seen) = self.0.get_mut(container) {
+            seen.added.remove(exec);
+        }
+    }
 }
 
 fn rule(kept: bool, text: &'static str) -> Result<(), &'static str> {
@@ -154,6 +162,17 @@ mod tests {
             ])
             .is_empty()
         );
+    }
+
+    #[test]
+    fn the_id_of_an_exec_that_never_ran_may_be_added_again() {
+        let mut order = Order::default();
+        let added = || event(What::ExecAdded { exec: "e".into() });
+        assert_eq!(order.check(&event(created())), Ok(()));
+        assert_eq!(order.check(&added()), Ok(()));
+        assert!(order.check(&added()).is_err());
+        order.forget_exec("c", "e");
+        assert_eq!(order.check(&added()), Ok(()));
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub struct Outbox {
     violations: Cell<u64>,
     added: Notify,
     emptied: Notify,
+    back: Notify,
 }
 
 impl Outbox {
@@ -44,6 +45,7 @@ impl Outbox {
             violations: Cell::new(0),
             added: Notify::new(),
             emptied: Notify::new(),
+            back: Notify::new(),
         })
     }
 
@@ -60,6 +62,17 @@ impl Outbox {
             .borrow_mut()
             .push_back((SystemTime::now(), event));
         self.added.notify_one();
+    }
+
+    /// Somebody has connected to us: containerd, which may have been away. What waits is tried again soon, not
+    /// after the pause that has grown meanwhile.
+    pub fn try_again_soon(&self) {
+        self.back.notify_waiters();
+    }
+
+    /// An exec was deleted, which is no event.
+    pub fn forget_exec(&self, container: &str, exec: &str) {
+        self.order.borrow_mut().forget_exec(container, exec);
     }
 
     /// Waits until everything is sent, or `limit`; says how many events were not.
@@ -107,10 +120,15 @@ impl Outbox {
                     log::warn!("event of {} is not delivered yet: {text}", event.container);
                     // A connection that broke while it was idle says nothing about containerd: try at once.
                     let was_connected = connection.take().is_some();
-                    if !was_connected || pause > PAUSE.0 {
-                        sleep(pause).await;
+                    if was_connected && pause == PAUSE.0 {
+                        pause *= 2;
+                        continue;
                     }
-                    pause = (pause * 2).min(PAUSE.1);
+                    pause = tokio::select! {
+                        () = sleep(pause) => (pause * 2).min(PAUSE.1),
+                        // It connects while it starts, and takes events some moments later.
+                        () = self.back.notified() => PAUSE.0,
+                    };
                 }
             }
         }

@@ -12,6 +12,7 @@ mod isolation;
 mod lives;
 mod order;
 mod output;
+mod soak;
 mod states;
 mod stdio;
 mod waits;
@@ -54,7 +55,13 @@ fn trials() -> Vec<Trial> {
         trials.extend(cases.into_iter().map(|case| trial(group, manner, case)));
     }
     // What takes long and does not depend on how the shim was started.
-    let once = [events::cases(), lives::cases(), output::cases()].concat();
+    let once = [
+        events::cases(),
+        lives::cases(),
+        output::cases(),
+        soak::cases(),
+    ]
+    .concat();
     trials.extend(
         once.into_iter()
             .map(|case| trial("long", Manner::Bootstrap, case)),
