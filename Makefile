@@ -22,7 +22,7 @@ BIN := $(or $(CARGO_TARGET_DIR),target)/$(CARGO_BUILD_TARGET)/release
 PROGRAMS := containerd-shim-rsrun-v2 rsrun
 
 .PHONY: help setup setup-build build check fmt clippy deny tidy unit docs check-config suites demo demo-vm demo-prepared \
-	test test-native test-vm test-attacks report bench vm install uninstall clean
+	test test-native test-vm test-attacks soak soak-restarts report bench vm install uninstall clean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -78,6 +78,15 @@ demo-vm: demo-prepared ## the demo with limits, in the virtual machine
 
 demo-prepared: build
 	hack/setup.sh demo
+
+soak: build suites ## EXECS=1000000 execs in one shim: a line for each 10,000, and what has grown
+	hack/setup.sh image
+	RSRUN_SOAK=$(or $(EXECS),1000000) RSRUN_SUITE_LIMIT=0 FILTER=ten_thousand_execs hack/run-suites.sh native e2e_ttrpc
+
+soak-restarts: build suites ## CONTAINERS=1000 alive while containerd is killed and started RESTARTS=20 times; POD=1 in a shim
+	hack/setup.sh image containerd
+	RSRUN_RESTARTS="$(or $(CONTAINERS),1000) $(or $(RESTARTS),20) $(or $(POD),1)" RSRUN_SUITE_LIMIT=0 \
+		FILTER=containerd_2_4::no_exit_is_lost hack/run-suites.sh native e2e_containerd
 
 bench: build ## beside the Go shim with runc and crun, in one run
 	hack/setup.sh image containerd runtimes

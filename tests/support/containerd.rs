@@ -35,6 +35,11 @@ pub struct Containerd {
 impl Containerd {
     /// Starts the daemon of `line` in a directory named by `purpose`, with the image.
     pub fn start(places: &Places, line: &str, purpose: &str) -> Check<Self> {
+        Self::start_logging(places, line, purpose, "debug")
+    }
+
+    /// The same with another level of its log: what [`Containerd::forwarded`] counts is told at `trace`.
+    pub fn start_logging(places: &Places, line: &str, purpose: &str, level: &str) -> Check<Self> {
         let directory = PathBuf::from(format!("/run/rsrun-test-{line}-{purpose}"));
         fs::create_dir_all(&directory)?;
         let daemon = Self {
@@ -44,7 +49,7 @@ impl Containerd {
             daemon: Mutex::new(None),
         };
         places.shim(line)?;
-        fs::write(daemon.directory.join("config.toml"), daemon.config())?;
+        fs::write(daemon.directory.join("config.toml"), daemon.config(level))?;
         daemon.launch()?;
         let image = daemon.places.image.clone();
         let imported = daemon.ctr(&["images", "import", path(&image)])?.ok()?;
@@ -56,6 +61,17 @@ impl Containerd {
             ));
         }
         Ok(daemon)
+    }
+
+    /// How many events of `topic` the daemon has taken from shims since it was first started.
+    pub fn forwarded(&self, topic: &str) -> usize {
+        let log = fs::read_to_string(self.log_path()).unwrap_or_default();
+        let of_tests = format!("ns={CTR_NS}");
+        let topic = format!("topic={topic}");
+        log.lines()
+            .filter(|l| l.contains("msg=\"event forwarded\""))
+            .filter(|l| l.split(' ').any(|w| w == of_tests) && l.split(' ').any(|w| w == topic))
+            .count()
     }
 
     /// Starts the daemon's process again after [`Containerd::kill`].
@@ -229,7 +245,7 @@ impl Containerd {
         )
     }
 
-    fn config(&self) -> String {
+    fn config(&self, level: &str) -> String {
         let at = self.directory.display();
         let (version, foreign) = match self.line.starts_with("1.") {
             true => (2, ""),
@@ -242,7 +258,7 @@ impl Containerd {
             "version = {version}\nroot = '{at}/root'\nstate = '{at}/state'\n\
              disabled_plugins = [{foreign}'io.containerd.grpc.v1.cri', 'io.containerd.nri.v1.nri', \
              'io.containerd.internal.v1.opt', 'io.containerd.tracing.processor.v1.otlp', 'io.containerd.internal.v1.tracing']\n\
-             [grpc]\naddress = '{at}/c.sock'\n[debug]\nlevel = 'debug'\n"
+             [grpc]\naddress = '{at}/c.sock'\n[debug]\nlevel = '{level}'\n"
         )
     }
 }

@@ -6,6 +6,7 @@ mod crash;
 mod exec;
 mod lifecycle;
 mod pod;
+mod restarts;
 mod run;
 mod scene;
 
@@ -73,6 +74,16 @@ fn trials() -> Vec<Trial> {
             let places = places.clone();
             trials.push(suite::trial(&group, case, move || {
                 Ok(Scene::new(ready(&places, line, Some(case.name))?))
+            }));
+        }
+        for case in restarts::cases() {
+            let places = places.clone();
+            trials.push(suite::trial(&group, case, move || {
+                if !ground::privileged() {
+                    return skip("needs root");
+                }
+                let daemon = Containerd::start_logging(&places, line, case.name, "trace")?;
+                Ok(Scene::new(Arc::new(daemon)))
             }));
         }
     }
