@@ -1,13 +1,17 @@
-//! Builds the probe: a program that runs inside test containers has to be static and cannot share this package's
-//! flags, so it is compiled here by a call of rustc.
-use std::path::PathBuf;
+//! Builds what has to be a static program of its own and cannot share this package's flags: the probe that runs
+//! inside test containers, by a call of rustc, and the floor that the bench compares with, by a call of the C compiler.
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn main() {
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    probe(&out.join("rsrun-probe"));
+    floor(&out.join("rsrun-floor"));
+}
+
+fn probe(out: &Path) {
     let source = "support/probe/main.rs";
     println!("cargo::rerun-if-changed={source}");
-    let out =
-        PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("rsrun-probe");
     let rustc = std::env::var_os("RUSTC").expect("cargo sets RUSTC");
     let status = Command::new(rustc)
         .args(["--edition", "2024", "--crate-name", "rsrun_probe", "-O"])
@@ -20,10 +24,23 @@ fn main() {
             "panic=abort",
         ])
         .arg("-o")
-        .arg(&out)
+        .arg(out)
         .arg(source)
         .status()
         .expect("rustc starts");
     assert!(status.success(), "the probe does not compile");
     println!("cargo::rustc-env=RSRUN_PROBE={}", out.display());
+}
+
+fn floor(out: &Path) {
+    let source = "bench/floor.c";
+    println!("cargo::rerun-if-changed={source}");
+    let status = Command::new("gcc")
+        .args(["-O2", "-static", "-Wall", "-Wextra", "-Werror", "-o"])
+        .arg(out)
+        .arg(source)
+        .status()
+        .expect("gcc starts");
+    assert!(status.success(), "the floor does not compile");
+    println!("cargo::rustc-env=RSRUN_FLOOR={}", out.display());
 }

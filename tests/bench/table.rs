@@ -1,63 +1,44 @@
-//! How are the samples shown? Medians side by side, and ours against the Go shim with crun.
+//! How are the samples shown? Medians side by side, and ours against theirs.
 
 use std::collections::BTreeMap;
 
-use crate::life::Samples;
-
-/// What is measured, in the order of the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[allow(missing_docs, reason = "each is explained by its title")]
-pub enum Row {
-    StartShim,
-    Create,
-    Start,
-    Delete,
-    WholeLife,
-    Exec,
-    Kill,
-    Pss,
-    PrivateDirty,
-    OpenFiles,
-    CommandLine,
+/// What a row is called; rows stand in their order.
+pub trait Row: Copy + Ord {
+    /// Name and unit.
+    fn title(self) -> String;
 }
 
-impl Row {
-    fn title(self) -> &'static str {
-        match self {
-            Row::StartShim => "`start` of a shim, ms",
-            Row::Create => "Create, ms",
-            Row::Start => "Start, ms",
-            Row::Delete => "Delete, ms",
-            Row::WholeLife => "start … delete of `/bin/true`, ms",
-            Row::Exec => "exec + start + wait + delete, ms",
-            Row::Kill => "Kill(9) … Wait answered, ms",
-            Row::Pss => "memory of the serving process, PSS, MB",
-            Row::PrivateDirty => "its private dirty memory, MB",
-            Row::OpenFiles => "fds gained in 20 execs",
-            Row::CommandLine => "command line: `run` of `/bin/true`, ms",
-        }
-    }
+/// What one go in one column gave, each row in its own unit.
+pub type Samples<R> = BTreeMap<R, f64>;
+
+/// All samples, by row and column. A column that has no such row shows a dash.
+pub struct Table<R> {
+    heading: String,
+    columns: Vec<String>,
+    ratios: Vec<(String, usize, usize)>,
+    samples: BTreeMap<R, Vec<Vec<f64>>>,
 }
 
-/// All samples, by row and column.
-pub struct Table {
-    columns: Vec<&'static str>,
-    rounds: usize,
-    samples: BTreeMap<Row, Vec<Vec<f64>>>,
-}
-
-impl Table {
-    /// An empty table.
-    pub fn new(columns: Vec<&'static str>, rounds: usize) -> Self {
+impl<R: Row> Table<R> {
+    /// An empty table; `heading` says what stands in the cells.
+    pub fn new(heading: impl Into<String>, columns: Vec<String>) -> Self {
         Self {
+            heading: heading.into(),
             columns,
-            rounds,
+            ratios: Vec::new(),
             samples: BTreeMap::new(),
         }
     }
 
-    /// Takes what one life in a column gave.
-    pub fn add(&mut self, column: usize, samples: Samples) {
+    /// Adds a column of ratios of medians, where both columns are there.
+    pub fn compare(&mut self, title: &str, ours: Option<usize>, theirs: Option<usize>) {
+        if let (Some(ours), Some(theirs)) = (ours, theirs) {
+            self.ratios.push((title.into(), ours, theirs));
+        }
+    }
+
+    /// Takes what one go in a column gave.
+    pub fn add(&mut self, column: usize, samples: Samples<R>) {
         for (row, value) in samples {
             let all = self
                 .samples
@@ -69,30 +50,36 @@ impl Table {
         }
     }
 
-    /// The table in Markdown: median (90th percentile), and the ratio of the last column to the one before.
+    /// The column titles.
+    pub fn columns(&self) -> &[String] {
+        &self.columns
+    }
+
+    /// The median of a cell that has samples.
+    pub fn median(&self, row: R, column: usize) -> Option<f64> {
+        quantile(self.samples.get(&row)?.get(column)?, 0.5)
+    }
+
+    /// The table in Markdown: median (95th percentile), then the ratios.
     pub fn markdown(&self) -> String {
-        let ratio = self.columns.len() > 1;
-        let mut text = format!(
-            "Medians of {} lives, in brackets the 90th percentile.\n\n| |",
-            self.rounds
-        );
-        for title in &self.columns {
+        let mut text = format!("{}\n\n| |", self.heading);
+        let ratios = self.ratios.iter().map(|(title, _, _)| title);
+        for title in self.columns.iter().chain(ratios) {
             text += &format!(" {title} |");
         }
-        if ratio {
-            text += " last / before |";
-        }
         text += "\n|---|";
-        text += &"---|".repeat(self.columns.len() + usize::from(ratio));
+        text += &"---:|".repeat(self.columns.len() + self.ratios.len());
         for (row, columns) in &self.samples {
             text += &format!("\n| {} |", row.title());
-            for column in columns {
-                text += &format!(" {:.2} ({:.2}) |", at(column, 0.5), at(column, 0.9));
+            for samples in columns {
+                text += &cell(samples);
             }
-            if let (true, [.., before, last]) = (ratio, columns.as_slice()) {
-                text += &match at(before, 0.5) {
-                    0.0 => " |".to_string(),
-                    median => format!(" {:.2} |", at(last, 0.5) / median),
+            for (_, ours, theirs) in &self.ratios {
+                text += &match (self.median(*row, *ours), self.median(*row, *theirs)) {
+                    (Some(ours), Some(theirs)) if theirs > 0.0 => {
+                        format!(" {:.2} |", ours / theirs)
+                    }
+                    _ => " – |".into(),
                 };
             }
         }
@@ -100,14 +87,28 @@ impl Table {
     }
 }
 
+fn cell(samples: &[f64]) -> String {
+    match (quantile(samples, 0.5), quantile(samples, 0.95)) {
+        (Some(median), Some(_)) if samples.len() == 1 => format!(" {} |", figure(median)),
+        (Some(median), Some(high)) => format!(" {} ({}) |", figure(median), figure(high)),
+        _ => " – |".into(),
+    }
+}
+
+/// Three digits that mean something.
+pub fn figure(value: f64) -> String {
+    match value.abs() {
+        v if v >= 99.5 => format!("{value:.0}"),
+        v if v >= 9.95 => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    }
+}
+
 /// The sample below which this share of them lies.
-fn at(samples: &[f64], share: f64) -> f64 {
+pub fn quantile(samples: &[f64], share: f64) -> Option<f64> {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
-    let last = sorted.len().saturating_sub(1) as f64;
+    let last = sorted.len().checked_sub(1)? as f64;
     // In range: a share of the last index.
-    sorted
-        .get((last * share).round() as usize)
-        .copied()
-        .unwrap_or(f64::NAN)
+    sorted.get((last * share).round() as usize).copied()
 }
