@@ -72,6 +72,7 @@ impl Resolved {
         host: &Host,
     ) -> Result<Self> {
         let place = origin.place;
+        nothing_of_windows(process, place)?;
         let mut warnings = Vec::new();
         let argv = argv_of(process, place)?;
         let env = environment::environment(process, origin)?;
@@ -235,6 +236,24 @@ pub(super) struct End<'a> {
     pub(super) preserve_fds: u32,
     /// Settings of the container that hold for each of its processes.
     pub(super) scheduling: Vec<PlanStep>,
+}
+
+/// Left out silently they would be a process of root, or none that was meant.
+fn nothing_of_windows(process: &Process, place: &str) -> Result<()> {
+    let given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+    if given(process.user().username()) {
+        return Err(Error::spec(
+            format!("{place}/user/username"),
+            "names of users are for Windows; uid and gid say who the process is",
+        ));
+    }
+    if given(process.command_line()) {
+        return Err(Error::spec(
+            format!("{place}/commandLine"),
+            "command lines are for Windows; args say what the process executes",
+        ));
+    }
+    Ok(())
 }
 
 /// (uid_t)-1 means "leave it" to the kernel: whoever asks for it would stay root.

@@ -57,6 +57,12 @@ fn what_makes_no_sense_is_refused_with_its_place() {
         &[("/linux/namespaces/0", json!({"type": "pid", "path": "x"}))],
         "/linux/namespaces/0/path",
     );
+    let user = json!({"uid": 0, "gid": 0, "username": "nobody"});
+    refused(&[("/process/user", user)], "/process/user/username");
+    refused(
+        &[("/process/commandLine", json!("sh"))],
+        "/process/commandLine",
+    );
     let climbing = [("/linux/cgroupsPath", json!("/a/../../b"))];
     refused(&climbing, "/linux/cgroupsPath");
     let mapping = json!([{"containerID": 0, "hostID": 100_000, "size": 10}]);
