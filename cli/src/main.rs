@@ -16,6 +16,7 @@ use rsrun_core::sys::heap::UnforkedHeap;
 static HEAP: UnforkedHeap = UnforkedHeap::new();
 
 fn main() -> ExitCode {
+    rsrun_core::sys::heap::keep_libc_to_one_arena();
     let args = match args::Args::try_parse() {
         Ok(args) => args,
         Err(error) => return usage(&error),

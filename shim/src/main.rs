@@ -35,6 +35,7 @@ use rsrun_core::sys::heap::UnforkedHeap;
 static HEAP: UnforkedHeap = UnforkedHeap::new();
 
 fn main() -> ExitCode {
+    rsrun_core::sys::heap::keep_libc_to_one_arena();
     let outcome = args::parse(std::env::args().skip(1)).and_then(|args| {
         if args.version {
             mode::describe::version();

@@ -10,6 +10,13 @@ use std::sync::Mutex;
 
 use dlmalloc::{Allocator, Dlmalloc};
 
+/// Has libc's own allocator serve all threads from one arena. It is used by little but the start of threads, for
+/// each of which it would map 128 MB and give most of it back. For the beginning of `main`.
+pub fn keep_libc_to_one_arena() {
+    // SAFETY: only numbers are passed; the call takes the allocator's own lock.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+}
+
 /// Where dlmalloc gets its memory: private anonymous mappings that children do not inherit.
 struct Unforked;
 

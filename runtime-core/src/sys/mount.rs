@@ -2,6 +2,7 @@
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::{Mutex, PoisonError};
 
 use super::checked;
 
@@ -155,21 +156,35 @@ pub fn fsmount(context: BorrowedFd<'_>, attributes: u64) -> nix::Result<OwnedFd>
     })
 }
 
-/// `/dev/null` as a node of its own, on a tmpfs that is attached nowhere and goes with the descriptor.
+/// The tmpfs of [`null_device`]. It is kept: letting a detached mount go makes the kernel wait until all processors
+/// have passed a quiet state, which took milliseconds of every launch, and seconds on a busy machine.
+static NULLS: Mutex<Option<OwnedFd>> = Mutex::new(None);
+
+/// `/dev/null` as a node of its own, on a tmpfs that is attached nowhere; its name is gone when this returns.
 pub fn null_device() -> nix::Result<OwnedFd> {
     use nix::fcntl::{OFlag, openat};
     use nix::sys::stat::{Mode, SFlag, makedev, mknodat};
-    let context = fsopen(c"tmpfs")?;
-    fsconfig_create(context.as_fd())?;
-    let tree = fsmount(context.as_fd(), 0)?;
+    use nix::unistd::{UnlinkatFlags, unlinkat};
+    let mut kept = NULLS.lock().unwrap_or_else(PoisonError::into_inner);
+    let tree = match kept.take() {
+        Some(tree) => tree,
+        None => {
+            let context = fsopen(c"tmpfs")?;
+            fsconfig_create(context.as_fd())?;
+            fsmount(context.as_fd(), 0)?
+        }
+    };
+    let tree = kept.insert(tree);
     let all = Mode::from_bits_truncate(0o666);
-    mknodat(&tree, c"null", SFlag::S_IFCHR, all, makedev(1, 3))?;
-    openat(
-        &tree,
+    mknodat(&*tree, c"null", SFlag::S_IFCHR, all, makedev(1, 3))?;
+    let opened = openat(
+        &*tree,
         c"null",
         OFlag::O_RDWR | OFlag::O_CLOEXEC,
         Mode::empty(),
-    )
+    );
+    unlinkat(&*tree, c"null", UnlinkatFlags::NoRemoveDir)?;
+    opened
 }
 
 /// What the kernel said about a filesystem context that failed (its message log), if anything.
