@@ -22,10 +22,10 @@ BIN := $(or $(CARGO_TARGET_DIR),target)/$(CARGO_BUILD_TARGET)/release
 PROGRAMS := containerd-shim-rsrun-v2 rsrun
 
 .PHONY: help setup setup-build build check fmt clippy deny tidy unit docs check-config suites demo demo-vm demo-prepared \
-	test test-native test-vm test-attacks soak soak-restarts report bench vm install uninstall clean
+	test test-native test-vm test-attacks soak soak-restarts report bench bench-cli bench-scale bench-output vm install uninstall clean
 
 help: ## show this
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z -]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 setup: ## install and fetch everything that a test needs
 	hack/setup.sh all
@@ -88,9 +88,13 @@ soak-restarts: build suites ## CONTAINERS=1000 alive while containerd is killed 
 	RSRUN_RESTARTS="$(or $(CONTAINERS),1000) $(or $(RESTARTS),20) $(or $(POD),1)" RSRUN_SUITE_LIMIT=0 \
 		FILTER=containerd_2_4::no_exit_is_lost hack/run-suites.sh native e2e_containerd
 
-bench: build ## beside the Go shim with runc and crun, in one run
+bench: build ## every step of a life, beside the Go shim with runc and crun and a C floor
 	hack/setup.sh image containerd runtimes
-	hack/bench.sh
+	hack/bench.sh lives
+
+bench-cli bench-scale bench-output: build ## command lines by hyperfine; 1 to 1,000 containers; streams and idleness
+	hack/setup.sh packages image containerd runtimes
+	hack/bench.sh $(@:bench-%=%)
 
 vm: ## a shell's worth of a command in the virtual machine: make vm COMMAND='uname -a'
 	hack/vm/run bash -c $(if $(COMMAND),'$(COMMAND)','uname -a')

@@ -109,4 +109,3 @@ fn plain(value: f64) -> String {
         v => format!("{v}"),
     }
 }
-

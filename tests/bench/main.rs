@@ -10,10 +10,15 @@
 //! All columns of a table are measured in one run, so that what else the machine does falls on all of them.
 
 mod chart;
+mod cli;
 mod columns;
+mod idle;
 mod life;
+mod lines;
 mod memory;
+mod output;
 mod report;
+mod scale;
 mod table;
 
 use std::process::ExitCode;
@@ -38,6 +43,9 @@ fn measure() -> Check {
     let what = std::env::args().nth(1).unwrap_or_default();
     let report = match what.as_str() {
         "" | "lives" => life::measure()?,
+        "cli" => cli::measure()?,
+        "scale" => scale::measure()?,
+        "output" => output::measure()?,
         other => return fail(format!("no measurement is called {other:?}")),
     };
     report.publish()

@@ -109,3 +109,50 @@ pub fn pids_in(cgroup: &Path) -> Vec<Pid> {
     }
     pids
 }
+
+/// How often the threads of a process have gone to sleep so far, all together.
+pub fn voluntary_switches(pid: u32) -> u64 {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return 0;
+    };
+    let of = |status: String| -> Option<u64> {
+        let line = status
+            .lines()
+            .find_map(|l| l.strip_prefix("voluntary_ctxt_switches:"))?;
+        line.trim().parse().ok()
+    };
+    threads
+        .flatten()
+        .filter_map(|t| of(fs::read_to_string(t.path().join("status")).ok()?))
+        .sum()
+}
+
+/// Processor seconds of a process, of its threads that have ended too: utime and stime, and nothing of its children.
+pub fn cpu_seconds(pid: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
+    // Fields 14 and 15 of the file, the 12th and 13th after the command; in hundredths of a second.
+    let ticks: u64 = fields
+        .skip(11)
+        .take(2)
+        .filter_map(|f| f.parse::<u64>().ok())
+        .sum();
+    ticks as f64 / 100.0
+}
+
+/// The living children of a process.
+pub fn children(pid: u32) -> Vec<Pid> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    threads
+        .filter_map(|t| fs::read_to_string(t.path().join("children")).ok())
+        .flat_map(|list| {
+            list.split_whitespace()
+                .filter_map(|p| p.parse().ok())
+                .collect::<Vec<i32>>()
+        })
+        .map(Pid::from_raw)
+        .collect()
+}

@@ -8,6 +8,7 @@ mod calls;
 mod ending;
 mod events;
 mod frames;
+mod idle;
 mod isolation;
 mod lives;
 mod order;
@@ -56,6 +57,7 @@ fn trials() -> Vec<Trial> {
     }
     // What takes long and does not depend on how the shim was started.
     let once = [
+        idle::cases(),
         events::cases(),
         lives::cases(),
         output::cases(),
