@@ -97,6 +97,22 @@ pub enum Command {
     Events(Events),
     /// Print what this runtime supports.
     Features,
+    /// Print which call of a container's shim waits for what, since when.
+    Debug(Debug),
+}
+
+/// `debug`
+#[derive(Debug, Group)]
+pub struct Debug {
+    /// Namespace of containerd: the container's state is below ROOT/NAMESPACE.
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+    /// Socket of the shim, where it is known and the container is not.
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "id")]
+    pub address: Option<String>,
+    /// Name of the container.
+    #[arg(value_name = "CONTAINER")]
+    pub id: Option<String>,
 }
 
 /// A command that takes a container only.

@@ -23,6 +23,7 @@ pub mod passwd;
 pub mod plan;
 pub mod process;
 pub mod seccomp;
+pub mod stage;
 pub mod store;
 pub mod sys;
 

@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::stage::Stages;
 use crate::sys::pidfd::{Ended, peek_ended, pidfd_open, pidfd_send_signal, reap};
 use crate::sys::procfs::Stat;
 
@@ -149,27 +150,47 @@ fn exit_of(ended: Ended, executed: bool) -> Exit {
 }
 
 /// Gives up an operation that is waiting on another thread: an eventfd that wakes its polls.
+/// Clones are the same operation; it also says what it is at.
 #[derive(Clone, Debug)]
-pub struct Cancel(Arc<OwnedFd>);
+pub struct Cancel {
+    event: Arc<OwnedFd>,
+    stages: Stages,
+}
 
 impl Cancel {
     /// A new one, not triggered.
     pub fn new() -> Result<Self> {
-        Ok(Self(Arc::new(
-            crate::sys::fds::eventfd().with(|| "eventfd()")?,
-        )))
+        Ok(Self {
+            event: Arc::new(crate::sys::fds::eventfd().with(|| "eventfd()")?),
+            stages: Stages::default(),
+        })
+    }
+
+    /// For one more operation: given up together with this one, at stages of its own.
+    #[must_use]
+    pub fn for_another(&self) -> Self {
+        Self {
+            event: Arc::clone(&self.event),
+            stages: Stages::default(),
+        }
+    }
+
+    /// What the operation is at.
+    #[must_use]
+    pub fn stages(&self) -> &Stages {
+        &self.stages
     }
 
     /// Makes every wait that was given this one return `ErrorKind::Cancelled`.
     pub fn trigger(&self) {
         // An eventfd takes any number of ones; only a counter near 2^64 would refuse.
-        let _ = nix::unistd::write(self.0.as_ref(), &1u64.to_ne_bytes());
+        let _ = nix::unistd::write(self.event.as_ref(), &1u64.to_ne_bytes());
     }
 
     /// Whether it was triggered.
     #[must_use]
     pub fn is_triggered(&self) -> bool {
-        let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        let mut fds = [PollFd::new(self.event.as_fd(), PollFlags::POLLIN)];
         matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1))
     }
 
@@ -184,7 +205,7 @@ impl Cancel {
             .iter()
             .map(|(fd, flags)| PollFd::new(*fd, *flags))
             .collect();
-        polled.push(PollFd::new(self.0.as_fd(), PollFlags::POLLIN));
+        polled.push(PollFd::new(self.event.as_fd(), PollFlags::POLLIN));
         loop {
             match poll(&mut polled, time_left(deadline)) {
                 Ok(0) => return Err(Error::new(ErrorKind::Timeout, "timed out")),

@@ -16,12 +16,12 @@ use containerd_shim_protos::events::task::{
 };
 use containerd_shim_protos::shim::event::Envelope;
 use containerd_shim_protos::topics;
-use oci_spec::runtime::{LinuxResources, Process};
+use oci_spec::runtime::LinuxResources;
 use protobuf::well_known_types::any::Any;
 use protobuf::well_known_types::timestamp::Timestamp;
 use protobuf::{Message, MessageField};
-use rsrun_core::{ContainerId, ExecId, Exit};
-use serde::de::DeserializeOwned;
+use rsrun_core::bundle::{Loaded, parse_process, parse_resources};
+use rsrun_core::{ContainerId, Context, ExecId, Exit};
 use ttrpc::proto::KeyValue;
 
 use crate::container::{CreateCall, ExecCall, Snapshot, State};
@@ -88,7 +88,7 @@ fn mount(message: MountMessage) -> Mount {
 pub fn exec_call(request: ExecProcessRequest) -> Result<ExecCall> {
     Ok(ExecCall {
         id: exec_id(&request.exec_id)?,
-        process: document::<Process>(request.spec.as_ref(), "process")?,
+        process: document(request.spec.as_ref(), "process", parse_process)?,
         stdin: request.stdin,
         stdout: request.stdout,
         stderr: request.stderr,
@@ -98,11 +98,16 @@ pub fn exec_call(request: ExecProcessRequest) -> Result<ExecCall> {
 
 /// The resources of an Update.
 pub fn resources(any: Option<&Any>) -> Result<LinuxResources> {
-    document(any, "resources")
+    document(any, "resources", parse_resources)
 }
 
-/// A JSON document in an `Any`; its type url is not looked at, clients differ in its prefix.
-fn document<T: DeserializeOwned>(any: Option<&Any>, what: &str) -> Result<T> {
+/// A JSON document in an `Any`, read as those of a bundle are; its type url is not looked at, clients differ in
+/// its prefix.
+fn document<T>(
+    any: Option<&Any>,
+    what: &str,
+    parse: impl FnOnce(&[u8]) -> rsrun_core::Result<Loaded<T>>,
+) -> Result<T> {
     let any = any.ok_or_else(|| Failure::invalid(format!("the request carries no {what}")))?;
     if any.value.len() > LARGEST_DOCUMENT {
         return Err(Failure::invalid(format!(
@@ -110,7 +115,11 @@ fn document<T: DeserializeOwned>(any: Option<&Any>, what: &str) -> Result<T> {
             any.value.len()
         )));
     }
-    serde_json::from_slice(&any.value).map_err(|e| Failure::invalid(format!("{what}: {e}")))
+    let loaded = parse(&any.value).with(|| what)?;
+    for warning in loaded.warnings {
+        log::warn!("{what}: {warning}");
+    }
+    Ok(loaded.document)
 }
 
 /// A checked container id.

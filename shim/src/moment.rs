@@ -1,6 +1,31 @@
-//! Points in time as text (RFC 3339), without a calendar crate.
+//! Points in time as text (RFC 3339), without a calendar crate, and for how long something has been so.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::fmt;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// A moment of the past as a state dump tells it: `since 2026-01-31T12:00:00.5Z (3.2 s)`.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment(Instant);
+
+impl Moment {
+    /// This one.
+    pub fn now() -> Self {
+        Self(Instant::now())
+    }
+
+    /// One by the clock that does not jump.
+    pub fn of(at: Instant) -> Self {
+        Self(at)
+    }
+}
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ago = self.0.elapsed();
+        let at = SystemTime::now().checked_sub(ago).unwrap_or(UNIX_EPOCH);
+        write!(f, "since {} ({:.1} s)", rfc3339(at), ago.as_secs_f64())
+    }
+}
 
 /// UTC with nanoseconds, as Go's `time.RFC3339Nano` pads it.
 pub fn rfc3339(at: SystemTime) -> String {

@@ -31,6 +31,9 @@ pub struct Options {
 /// State root when the options name none.
 const DEFAULT_ROOT: &str = "/run/rsrun";
 
+/// Largest file of options that is read.
+const LARGEST_CONFIG: u64 = 1 << 20;
+
 impl Options {
     /// The directory below which the containers of this namespace have their records.
     pub fn state_root(&self, ctr_ns: &str) -> PathBuf {
@@ -92,7 +95,7 @@ impl Options {
             }
         }
         if body.is_empty() && !path.is_empty() {
-            body = std::fs::read(&path).map_err(|e| format!("config_path {path}: {e}"))?;
+            body = read_config(Path::new(&path)).map_err(|e| format!("config_path {path}: {e}"))?;
         }
         let text = String::from_utf8(body).map_err(|e| e.to_string())?;
         Self::toml(&text)
@@ -133,6 +136,25 @@ impl Options {
         }
         Ok(options)
     }
+}
+
+/// A file of options. Whatever a request names is opened here: what is no regular file could hang us, or never end.
+fn read_config(path: &Path) -> std::io::Result<Vec<u8>> {
+    use std::io::{Error, Read};
+    use std::os::unix::fs::OpenOptionsExt;
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(Error::other("it is not a regular file"));
+    }
+    let mut body = Vec::new();
+    file.take(LARGEST_CONFIG + 1).read_to_end(&mut body)?;
+    if body.len() as u64 > LARGEST_CONFIG {
+        return Err(Error::other("it is larger than 1 MiB"));
+    }
+    Ok(body)
 }
 
 /// Keys of the TOML table: those of the runc handler's `options` table in containerd's CRI configuration.
@@ -254,6 +276,26 @@ mod tests {
             Options::default().state_root("default"),
             Path::new("/run/rsrun/default")
         );
+    }
+
+    #[test]
+    fn a_config_path_is_read_only_if_it_is_a_file_of_some_size() {
+        let given = |path: &str| {
+            let mut message = Writer::new();
+            message.text(2, path);
+            Options::decode(&any("runtimeoptions.v1.Options", message.into_bytes()))
+        };
+        for device in ["/dev/zero", "/dev/tty", "/proc"] {
+            assert!(given(device).unwrap_err().contains(device));
+        }
+        let place = std::env::temp_dir().join(format!("rsrun-options-{}", std::process::id()));
+        std::fs::write(&place, "SystemdCgroup = true\n").unwrap();
+        let options = given(place.to_str().unwrap());
+        std::fs::write(&place, vec![b'#'; 2 << 20]).unwrap();
+        let long = given(place.to_str().unwrap());
+        std::fs::remove_file(&place).unwrap();
+        assert!(options.unwrap().systemd_cgroup);
+        assert!(long.unwrap_err().contains("larger than 1 MiB"));
     }
 
     #[test]

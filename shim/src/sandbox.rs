@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rsrun_core::process::{Children, Launching};
+use rsrun_core::sys::heap::UnforkedHeap;
 use rsrun_core::sys::{code, pidfd, spawn};
 use rsrun_core::{ContainerId, Containers, Context, Exit};
 use tokio::sync::Notify;
@@ -22,6 +23,8 @@ use crate::container::{CreateCall, Owner};
 use crate::event::Outbox;
 use crate::failure::{Failure, Result};
 use crate::io::{Launch, Launched, Program};
+use crate::pending::{Asked, Pending};
+use crate::task::Method;
 
 /// See the module.
 pub struct Sandbox {
@@ -33,6 +36,9 @@ pub struct Sandbox {
     pub outbox: Rc<Outbox>,
     /// Launches logging programs.
     pub launch: Launch,
+    heap: &'static UnforkedHeap,
+    /// Requests that are not answered.
+    pub pending: Rc<Pending>,
     children: Arc<Children>,
     stores: RefCell<HashMap<PathBuf, Arc<Containers>>>,
     owners: RefCell<HashMap<String, Rc<Owner>>>,
@@ -74,12 +80,19 @@ const AWAITED: Duration = Duration::from_secs(3);
 
 impl Sandbox {
     /// An empty one.
-    pub fn new(ctr_ns: String, group: String, outbox: Rc<Outbox>) -> Rc<Self> {
+    pub fn new(
+        ctr_ns: String,
+        group: String,
+        outbox: Rc<Outbox>,
+        heap: &'static UnforkedHeap,
+    ) -> Rc<Self> {
         Rc::new(Self {
             ctr_ns,
             group,
             outbox,
             launch: Arc::new(launch),
+            heap,
+            pending: Rc::default(),
             children: Arc::default(),
             stores: RefCell::default(),
             owners: RefCell::default(),
@@ -146,7 +159,7 @@ impl Sandbox {
         tokio::task::spawn_local(async move {
             sleep(SETTLED).await;
             sandbox.settling.set(false);
-            crate::HEAP.trim();
+            sandbox.heap.trim();
             if let Err(errno) = code::release() {
                 log::debug!("madvise(MADV_DONTNEED): {errno}");
             }
@@ -234,18 +247,17 @@ impl Sandbox {
     /// Everything that a hang can be seen from, line by line.
     pub fn describe(&self) -> Vec<String> {
         let presence = self.presence.borrow();
-        let mut lines = vec![
-            format!(
-                "sandbox {}/{}: {} requests unanswered, {} silent connections, end wished: {}, {} processes tracked",
-                self.ctr_ns,
-                self.group,
-                presence.unanswered,
-                presence.silent.len(),
-                presence.wished,
-                self.tracked.borrow().len()
-            ),
-            format!("outbox: {}", self.outbox.describe()),
-        ];
+        let mut lines = vec![format!(
+            "sandbox {}/{}: {} requests unanswered, {} silent connections, end wished: {}, {} processes tracked",
+            self.ctr_ns,
+            self.group,
+            presence.unanswered,
+            presence.silent.len(),
+            presence.wished,
+            self.tracked.borrow().len()
+        )];
+        lines.extend(self.requests());
+        lines.extend(self.outbox.describe());
         lines.extend(
             self.owners
                 .borrow()
@@ -253,6 +265,46 @@ impl Sandbox {
                 .flat_map(|owner| owner.describe()),
         );
         lines
+    }
+}
+
+impl Sandbox {
+    /// Every request that is not answered, with what it waits for.
+    fn requests(&self) -> Vec<String> {
+        let owners = self.owners.borrow();
+        let waiting: Vec<_> = owners.values().flat_map(|owner| owner.waiting()).collect();
+        let told = |(number, asked): (u64, Asked)| {
+            let of = match asked.exec.as_str() {
+                "" => String::new(),
+                exec => format!("exec {exec} of "),
+            };
+            let mut causes: Vec<_> = waiting
+                .iter()
+                .filter(|noted| noted.request == Some(number))
+                .map(ToString::to_string)
+                .collect();
+            if causes.is_empty() {
+                causes.push(match asked.method {
+                    Method::Wait => "the exit of the process".to_owned(),
+                    _ => "its turn".to_owned(),
+                });
+            }
+            format!(
+                "request {number}: {:?} of {of}container {} {} waits for {}",
+                asked.method,
+                asked.container,
+                asked.since,
+                causes.join(": ")
+            )
+        };
+        // Who asks needs not be told that he does.
+        let others = |(_, asked): &(u64, Asked)| asked.method != Method::Describe;
+        self.pending
+            .all()
+            .into_iter()
+            .filter(others)
+            .map(told)
+            .collect()
     }
 }
 

@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::command::{self, Outcome, spawn};
 use crate::events::Endpoint;
 use crate::places::Places;
-use crate::suite::{Check, World, fail};
+use crate::suite::{Check, World, fail, order_broken};
 use crate::task::{self, Task};
 use crate::ttrpc::{Client, locked};
 use crate::{proc, spec};
@@ -85,6 +85,11 @@ impl ByHand {
             logs: Arc::default(),
             shims: Mutex::default(),
         })
+    }
+
+    /// What the shims have logged.
+    pub fn log(&self) -> String {
+        locked(&self.logs).clone()
     }
 
     /// Where a case may put its own files.
@@ -340,6 +345,10 @@ impl World for ByHand {
             .collect();
         let from = lines.len().saturating_sub(40);
         format!("--- log of the shims ---\n{}", lines[from..].join("\n"))
+    }
+
+    fn complaint(&self) -> Option<String> {
+        order_broken(&locked(&self.logs))
     }
 
     fn close(&self) {

@@ -191,6 +191,11 @@ impl Containerd {
         all[all.len().saturating_sub(lines)..].join("\n")
     }
 
+    /// What it and its shims have logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
     /// Asks the shims of `ids` for their state (SIGUSR1) and shows the log's end.
     pub fn testimony(&self, ids: &[String]) -> String {
         let shims: Vec<Pid> = ids.iter().flat_map(|id| self.shims_of(id)).collect();
@@ -210,7 +215,7 @@ impl Containerd {
             ids.iter().any(|id| line.contains(id.as_str()))
                 && !noise.iter().any(|n| line.contains(n))
         };
-        let log = fs::read_to_string(self.log_path()).unwrap_or_default();
+        let log = self.log();
         let relevant: Vec<String> = log
             .lines()
             .filter(about)

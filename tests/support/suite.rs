@@ -53,6 +53,10 @@ pub trait World: Send + Sync + 'static {
     fn testimony(&self) -> String;
     /// Ends what the case left behind; also called when it hangs.
     fn close(&self);
+    /// What the product itself says went wrong, also where the case saw nothing of it.
+    fn complaint(&self) -> Option<String> {
+        None
+    }
 }
 
 /// One test.
@@ -126,6 +130,15 @@ pub fn conclude(trials: Vec<Trial>) -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
+/// The first line in which a shim says that it broke the order of its events. It checks every event that it sends,
+/// so that each case of every suite checks them too.
+pub fn order_broken(log: &str) -> Option<String> {
+    let line = log
+        .lines()
+        .find(|line| line.contains("event out of order"))?;
+    Some(format!("the shim broke the order of events: {line}"))
+}
+
 fn attempt<W: World>(case: Case<W>, make: impl FnOnce() -> Check<W>) -> Check {
     remember_panics();
     let world = Arc::new(caught(make)?);
@@ -140,6 +153,10 @@ fn attempt<W: World>(case: Case<W>, make: impl FnOnce() -> Check<W>) -> Check {
     let result = receive
         .recv_timeout(patient(case.limit))
         .unwrap_or_else(|_| fail(format!("took longer than {:?}", case.limit)));
+    let result = result.and_then(|()| match world.complaint() {
+        Some(text) => fail(text),
+        None => Ok(()),
+    });
     let result = result.map_err(|stop| match stop {
         Stop::Fail(text) => Stop::Fail(format!("{text}\n{}", world.testimony())),
         Stop::Skip(reason) => Stop::Skip(reason),

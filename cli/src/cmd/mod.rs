@@ -1,6 +1,7 @@
 //! The commands: one file for each, and what they share.
 
 mod create;
+mod debug;
 mod delete;
 mod events;
 mod exec;
@@ -43,6 +44,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         Command::Update(update) => update::run(global, update),
         Command::Events(events) => events::run(global, events),
         Command::Features => features::run(),
+        Command::Debug(debug) => debug::run(global, debug),
     }
     .map(|()| ExitCode::SUCCESS)
 }

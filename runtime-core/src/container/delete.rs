@@ -26,15 +26,19 @@ impl Container {
             }
             _ => {}
         }
+        let stages = cancel.stages();
         if let Some(cgroup) = &self.cgroup {
+            let _stage = stages.enter("the end of every process in its cgroup");
             cgroup.kill(KILL_PATIENCE)?;
         }
         if let Some(init) = &self.init {
             // NotFound: the end of its cgroup was its end too.
             let _ = init.kill(libc::SIGKILL);
+            let _stage = stages.enter("the end of its init");
             self.wait_for_end(init)?;
         }
         if let Some(cgroup) = &self.cgroup {
+            let _stage = stages.enter("the removal of its cgroup");
             cgroup.remove(KILL_PATIENCE)?;
         }
         self.remove_stale_cgroup()?;
@@ -99,7 +103,10 @@ impl Containers {
     /// Removes a container. `WrongStatus` while it runs and `force` is false.
     pub fn delete(&self, container: &Container, force: bool, cancel: &Cancel) -> Result<Deleted> {
         let doing = || format!("delete container {}", container.id);
-        let lock = container.entry.lock().with(doing)?;
+        let lock = {
+            let _stage = cancel.stages().enter("the lock of its record");
+            container.entry.lock().with(doing)?
+        };
         let deleted = container.dismantle(force, cancel).with(doing)?;
         self.store.remove(&container.id).with(doing)?;
         drop(lock);

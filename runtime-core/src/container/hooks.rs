@@ -80,6 +80,8 @@ impl Runner<'_> {
         status: Status,
     ) -> Result<()> {
         for (index, hook) in hooks.iter().enumerate() {
+            let what = format!("hook {kind} #{index} ({})", hook.path().display());
+            let _stage = self.cancel.stages().enter(what);
             self.run(hook, place, status)
                 .with(|| format!("error running {kind} hook #{index}"))?;
         }

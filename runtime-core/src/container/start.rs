@@ -29,7 +29,10 @@ impl Container {
     }
 
     fn start_locked(&self, cancel: &Cancel) -> Result<()> {
-        let _lock = self.entry.lock()?;
+        let _lock = {
+            let _stage = cancel.stages().enter("the lock of its record");
+            self.entry.lock()?
+        };
         match self.status()? {
             Status::Created => {}
             found => return Err(self.wrong_status(found, "created")),
@@ -75,6 +78,7 @@ impl Container {
         let launching = self.children.launching();
         let gate = self.entry.open_gate()?;
         let deadline = Instant::now() + PATIENCE;
+        let _stage = cancel.stages().enter("the init's execve behind the gate");
         let ready = cancel
             .wait(
                 &[

@@ -26,6 +26,9 @@ use crate::sys::birth::{self, Birth};
 use crate::sys::pidfd::{pidfd_getfd, pidfd_open};
 use crate::sys::procfs::Stat;
 
+/// After this long a step is told to who asks what a launch is at, and looked at again.
+const SLOW: Duration = Duration::from_millis(250);
+
 /// How often the page is looked at while a seccomp listener is due.
 const LISTENER_PERIOD: Duration = Duration::from_micros(50);
 
@@ -270,14 +273,43 @@ impl Drive<'_> {
     }
 
     fn listen(&self) -> Result<Heard> {
-        match self.setting.cancel.wait(
-            &[(self.wake.as_fd(), PollFlags::POLLIN)],
-            Some(self.setting.deadline),
-        ) {
-            Ok(_) => receive(&self.wake),
-            Err(e) if *e.kind() == ErrorKind::Timeout => Err(e.during(self.where_it_is())),
-            Err(e) => Err(e),
+        let cancel = self.setting.cancel;
+        let fds = [(self.wake.as_fd(), PollFlags::POLLIN)];
+        let mut stage = None;
+        loop {
+            let until = self.setting.deadline.min(Instant::now() + SLOW);
+            match cancel.wait(&fds, Some(until)) {
+                Ok(_) => return receive(&self.wake),
+                Err(e) if *e.kind() != ErrorKind::Timeout => return Err(e),
+                Err(e) if until == self.setting.deadline => {
+                    return Err(e.during(self.where_it_is()));
+                }
+                // Slow enough to be asked about: the step that it is at now, since when.
+                Err(_) => {
+                    drop(stage.take());
+                    let here = cancel
+                        .stages()
+                        .enter_since(self.where_it_is(), self.since());
+                    stage = Some(here);
+                }
+            }
         }
+    }
+
+    /// When the present step began, by the child's clock, which is ours.
+    fn since(&self) -> Instant {
+        let step = self.page.step.load(Ordering::Acquire) as usize;
+        let began = self
+            .page
+            .times
+            .get(step)
+            .map_or(0, |t| t.load(Ordering::Acquire));
+        let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
+        let now = now.map_or(0, |now| Duration::from(now).as_nanos());
+        let ago = u64::try_from(now).unwrap_or(0).saturating_sub(began);
+        let known = Some(Duration::from_nanos(ago)).filter(|_| began > 0);
+        let now = Instant::now();
+        known.and_then(|ago| now.checked_sub(ago)).unwrap_or(now)
     }
 
     fn where_it_is(&self) -> String {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rsrun_core::container::Created;
 use rsrun_core::plan::{IdMaps, IdRange};
 use rsrun_core::process::Launching;
-use rsrun_core::{Cancel, Containers, CreateRequest};
+use rsrun_core::{Cancel, Containers, CreateRequest, Streams};
 
 use super::operation::blocking;
 use super::policy::{self, Init, Op};
@@ -47,7 +47,8 @@ impl Owner {
     }
 
     async fn try_create(self: &Rc<Self>, call: CreateCall) -> Result<(i32, Launching)> {
-        let _noted = self.operations.begin("create");
+        let cancel = self.cancel.for_another();
+        let _noted = self.operations.begin_in("create", cancel.stages());
         let root = call.options.state_root(&self.sandbox.ctr_ns);
         write_atomic(
             &self.bundle.join(STATE_ROOT_FILE),
@@ -56,7 +57,7 @@ impl Owner {
         )?;
         let containers = self.sandbox.containers(&root)?;
         let (stdio, streams) = tokio::select! {
-            prepared = Stdio::prepare(&self.streams, &self.sandbox.launch) => prepared?,
+            prepared = self.prepared(&cancel) => prepared?,
             () = self.cancelled.notified() => return Err(Failure::new(ttrpc::Code::CANCELLED, "create was given up")),
         };
         let target = self.bundle.join("rootfs");
@@ -77,7 +78,7 @@ impl Owner {
                 Vec::new()
             },
         };
-        let (rootfs, cancel) = (call.rootfs.clone(), self.cancel.clone());
+        let rootfs = call.rootfs.clone();
         let core = Arc::clone(&containers);
         let made = blocking("create", move || {
             make(&core, request, &rootfs, &target, &cancel)
@@ -115,6 +116,11 @@ impl Owner {
             pid,
         });
         Ok((pid, created.launching))
+    }
+
+    async fn prepared(&self, cancel: &Cancel) -> Result<(Stdio, Streams)> {
+        let _stage = cancel.stages().enter("the other ends of its streams");
+        Ok(Stdio::prepare(&self.streams, &self.sandbox.launch).await?)
     }
 
     fn finish_create(&self, stdio: &Stdio, console: Option<OwnedFd>, pid: i32) -> Result<()> {
@@ -155,8 +161,11 @@ impl Owner {
     pub async fn start(self: &Rc<Self>) -> Result<i32> {
         policy::init(self.state(), Op::Start)?;
         self.set_state(Init::Starting);
-        let cancel = self.cancel.clone();
-        let started = self.on_core("start", move |core| core.start(&cancel)).await;
+        let cancel = self.cancel.for_another();
+        let stages = cancel.stages().clone();
+        let started = self
+            .on_core_in("start", &stages, move |core| core.start(&cancel))
+            .await;
         // The exit that came meanwhile is told after the start that it followed.
         let early_exit = self.facts.borrow_mut().early_exit.take();
         match &started {
@@ -184,6 +193,7 @@ fn make(
     cancel: &Cancel,
 ) -> Result<Created> {
     if !rootfs.is_empty() {
+        let _stage = cancel.stages().enter("the mounts of its root filesystem");
         mounts::mount_all(rootfs, target, &|map| {
             user_namespace(containers, map, cancel)
         })

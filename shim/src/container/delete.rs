@@ -16,6 +16,7 @@ use crate::convert;
 use crate::event::What;
 use crate::failure::{Failure, Result};
 use crate::io::DrainLimits;
+use crate::pending;
 
 /// The outcome of a deletion that is under way.
 pub(super) type Deletion = watch::Receiver<Option<Result<Exit>>>;
@@ -28,6 +29,7 @@ impl Owner {
     pub async fn delete(self: &Rc<Self>) -> Result<Exit> {
         if self.state() == Init::Creating {
             self.give_up();
+            let _noted = self.operations.begin("the end of its creation, given up");
             let _ = self.decided.subscribe().wait_for(|decided| *decided).await;
             if self.state() == Init::Creating {
                 return Err(Failure::not_found(format!(
@@ -37,6 +39,7 @@ impl Owner {
             }
         }
         let mut outcome = self.deletion()?;
+        let _noted = self.operations.begin("its deletion");
         let decided = outcome
             .wait_for(Option::is_some)
             .await
@@ -60,8 +63,9 @@ impl Owner {
         let (decide, outcome) = watch::channel(None);
         self.facts.borrow_mut().deletion = Some(outcome.clone());
         let owner = Rc::clone(self);
+        let request = pending::current();
         tokio::task::spawn_local(async move {
-            let removed = owner.remove().await;
+            let removed = pending::working_for(request, owner.remove()).await;
             if let Err(failure) = &removed {
                 log::error!("container {}: delete: {failure}", owner.id);
             }
@@ -96,7 +100,7 @@ impl Owner {
             .ok_or_else(|| Failure::new(ttrpc::Code::INTERNAL, "container without a store"))?;
         // Not the cancel of Create and Start: what is being deleted was often given up before.
         let cancel = Cancel::new()?;
-        let _noted = self.operations.begin("delete");
+        let _noted = self.operations.begin_in("delete", cancel.stages());
         let deleted = blocking("delete", move || containers.delete(&core, true, &cancel)).await?;
         Ok(deleted.map(drop)?)
     }

@@ -142,12 +142,22 @@ impl Owner {
     }
 
     async fn try_start_exec(&self, exec: &Exec) -> Result<(i32, Launching)> {
-        let _noted = self.operations.begin(format!("start of exec {}", exec.id));
-        let _permit = self.starts.acquire().await;
+        let cancel = self.cancel.for_another();
+        let stages = cancel.stages().clone();
+        let _noted = self
+            .operations
+            .begin_in(format!("start of exec {}", exec.id), &stages);
+        let _permit = {
+            let _stage = stages.enter("the starts of other execs");
+            self.starts.acquire().await
+        };
         let process = exec.facts.borrow_mut().process.take();
         let process =
             process.ok_or_else(|| Failure::new(ttrpc::Code::INTERNAL, "exec has no process"))?;
-        let (stdio, streams) = Stdio::prepare(&exec.streams, &self.sandbox.launch).await?;
+        let (stdio, streams) = {
+            let _stage = stages.enter("the other ends of its streams");
+            Stdio::prepare(&exec.streams, &self.sandbox.launch).await?
+        };
         let request = ExecRequest {
             process,
             terminal: Some(exec.streams.terminal),
@@ -156,7 +166,6 @@ impl Owner {
             cgroup: None,
             ignore_paused: false,
         };
-        let cancel = self.cancel.clone();
         let started = match self
             .on_core("exec", move |core| core.exec(&request, &cancel))
             .await

@@ -1,14 +1,16 @@
-//! Work that blocks: one thread for each operation, and a note of what waits since when.
+//! Work that blocks: one thread for each operation, and a note of what is waited for, for whom, since when.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use nix::sys::signal::SigSet;
+use rsrun_core::stage::Stages;
 use tokio::sync::oneshot;
 use ttrpc::Code;
 
 use crate::failure::{Failure, Result};
+use crate::moment::Moment;
+use crate::pending;
 
 /// Only touched pages cost anything; the deepest caller is the parser of config.json.
 const STACK: usize = 1 << 20;
@@ -40,33 +42,59 @@ pub async fn blocking<T: Send + 'static>(
         .map_err(|_| Failure::new(Code::INTERNAL, format!("{name} panicked")))
 }
 
-/// What a container is waiting for, for the state dump.
+/// What is waited for on behalf of a container.
 #[derive(Debug, Default)]
 pub struct Operations {
     next: Cell<u64>,
-    open: RefCell<BTreeMap<u64, (String, Instant)>>,
+    open: RefCell<BTreeMap<u64, Noted>>,
+}
+
+/// One thing that is waited for.
+#[derive(Clone, Debug)]
+pub struct Noted {
+    /// Number of the request that it is done for; nobody's if something came by itself.
+    pub request: Option<u64>,
+    what: String,
+    since: Moment,
+    stages: Stages,
 }
 
 impl Operations {
     /// Notes that `what` has begun, until the returned guard is dropped.
     pub fn begin(&self, what: impl Into<String>) -> InProgress<'_> {
+        self.begin_in(what, &Stages::default())
+    }
+
+    /// The same for what the core does and tells the stages of.
+    pub fn begin_in(&self, what: impl Into<String>, stages: &Stages) -> InProgress<'_> {
         let key = self.next.get();
         self.next.set(key + 1);
-        self.open
-            .borrow_mut()
-            .insert(key, (what.into(), Instant::now()));
+        let noted = Noted {
+            request: pending::current(),
+            what: what.into(),
+            since: Moment::now(),
+            stages: stages.clone(),
+        };
+        self.open.borrow_mut().insert(key, noted);
         InProgress {
             operations: self,
             key,
         }
     }
 
-    /// One text for each that is under way.
-    pub fn describe(&self) -> Vec<String> {
-        let open = self.open.borrow();
-        open.values()
-            .map(|(what, since)| format!("{what} for {:.1} s", since.elapsed().as_secs_f32()))
-            .collect()
+    /// All that is under way, what began first first.
+    pub fn noted(&self) -> Vec<Noted> {
+        self.open.borrow().values().cloned().collect()
+    }
+}
+
+impl std::fmt::Display for Noted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.what, self.since)?;
+        for stage in self.stages.now() {
+            write!(f, ": {} {}", stage.what, Moment::of(stage.since))?;
+        }
+        Ok(())
     }
 }
 

@@ -10,12 +10,13 @@ use nix::sys::signal::Signal;
 use oci_spec::runtime::LinuxResources;
 use rsrun_core::cgroup::Stats;
 use rsrun_core::container::Scope;
+use rsrun_core::stage::Stages;
 use rsrun_core::{Cancel, Container, ContainerId, Containers, ExecId, Exit};
 use tokio::sync::{Notify, Semaphore, watch};
 
 use super::delete::Deletion;
 use super::exec::Exec;
-use super::operation::{Operations, blocking};
+use super::operation::{Noted, Operations, blocking};
 use super::policy::{self, Init, Op};
 use super::{CreateCall, Snapshot, State};
 use crate::event::{Event, What};
@@ -153,8 +154,18 @@ impl Owner {
         name: &'static str,
         act: impl FnOnce(&Container) -> rsrun_core::Result<T> + Send + 'static,
     ) -> Result<T> {
+        self.on_core_in(name, &Stages::default(), act).await
+    }
+
+    /// The same for what tells its stages.
+    pub(super) async fn on_core_in<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        stages: &Stages,
+        act: impl FnOnce(&Container) -> rsrun_core::Result<T> + Send + 'static,
+    ) -> Result<T> {
         let core = self.core()?;
-        let _noted = self.operations.begin(name);
+        let _noted = self.operations.begin_in(name, stages);
         Ok(blocking(name, move || act(&core)).await??)
     }
 
@@ -341,7 +352,12 @@ impl Owner {
         }
     }
 
-    /// Lines for a state dump: what it is, what it waits for, how its streams are.
+    /// What is waited for on its behalf.
+    pub fn waiting(&self) -> Vec<Noted> {
+        self.operations.noted()
+    }
+
+    /// Lines for a state dump: what it is, what it waits for by itself, how its streams are.
     pub fn describe(&self) -> Vec<String> {
         let facts = self.facts.borrow();
         let mut lines = vec![format!(
@@ -352,10 +368,10 @@ impl Owner {
             self.live_execs.get()
         )];
         lines.extend(
-            self.operations
-                .describe()
-                .into_iter()
-                .map(|line| format!("  waits for {line}")),
+            self.waiting()
+                .iter()
+                .filter(|noted| noted.request.is_none())
+                .map(|noted| format!("  waits for {noted}")),
         );
         for text in facts.stdio.iter().map(|stdio| stdio.describe()) {
             lines.extend(text.lines().map(|line| format!("  {line}")));

@@ -67,6 +67,23 @@ pub enum What {
     Deleted(Ended),
 }
 
+impl What {
+    /// Its name, as topics have it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            What::Created { .. } => "create",
+            What::Started { .. } => "start",
+            What::ExecAdded { .. } => "exec-added",
+            What::ExecStarted { .. } => "exec-started",
+            What::Exited(_) => "exit",
+            What::OutOfMemory => "oom",
+            What::Paused => "paused",
+            What::Resumed => "resumed",
+            What::Deleted(_) => "delete",
+        }
+    }
+}
+
 /// How a process ended.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ended {

@@ -12,6 +12,7 @@ use tokio::time::{sleep, timeout};
 use super::Event;
 use super::order::Order;
 use crate::convert;
+use crate::moment::Moment;
 use crate::task::frame::{self, Reply};
 
 /// How long one call may take; containerd answers in microseconds unless it hangs.
@@ -19,13 +20,27 @@ const CALL: Duration = Duration::from_secs(5);
 /// First and longest pause after a call that failed.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
+/// Unsent events that a state dump tells one by one.
+const TOLD: usize = 20;
+
+/// An event that is not acknowledged.
+#[derive(Clone)]
+struct Queued {
+    /// When it happened.
+    at: SystemTime,
+    since: Moment,
+    event: Event,
+}
+
 /// Events that containerd has not acknowledged, oldest first.
 pub struct Outbox {
     address: String,
     ctr_ns: String,
-    queue: RefCell<VecDeque<(SystemTime, Event)>>,
+    queue: RefCell<VecDeque<Queued>>,
     order: RefCell<Order>,
     violations: Cell<u64>,
+    /// How often the oldest was tried in vain, and what came of it.
+    tried: RefCell<(u32, String)>,
     added: Notify,
     emptied: Notify,
     back: Notify,
@@ -43,6 +58,7 @@ impl Outbox {
             queue: RefCell::default(),
             order: RefCell::default(),
             violations: Cell::new(0),
+            tried: RefCell::default(),
             added: Notify::new(),
             emptied: Notify::new(),
             back: Notify::new(),
@@ -51,16 +67,18 @@ impl Outbox {
 
     /// Puts an event at the end of the queue.
     pub fn publish(&self, event: Event) {
-        if let Err(rule) = self.order.borrow_mut().check(&event) {
+        if let Err(violation) = self.order.borrow_mut().check(&event) {
             self.violations.set(self.violations.get() + 1);
-            log::error!("event out of order: {rule}: {event:?}");
+            log::error!("event out of order: {violation}");
         }
         if self.address.is_empty() {
             return;
         }
-        self.queue
-            .borrow_mut()
-            .push_back((SystemTime::now(), event));
+        self.queue.borrow_mut().push_back(Queued {
+            at: SystemTime::now(),
+            since: Moment::now(),
+            event,
+        });
         self.added.notify_one();
     }
 
@@ -86,13 +104,27 @@ impl Outbox {
         self.queue.borrow().len()
     }
 
-    /// One line for a state dump.
-    pub fn describe(&self) -> String {
-        format!(
-            "{} events unsent, {} out of order",
-            self.queue.borrow().len(),
+    /// Lines for a state dump: how much is unsent, and the oldest of it one by one.
+    pub fn describe(&self) -> Vec<String> {
+        let queue = self.queue.borrow();
+        let mut lines = vec![format!(
+            "outbox: {} events unsent, {} out of order",
+            queue.len(),
             self.violations.get()
-        )
+        )];
+        lines.extend(queue.iter().take(TOLD).map(|queued| {
+            let Queued { since, event, .. } = queued;
+            format!(
+                "  event {} of container {} waits for containerd {since}",
+                event.what.name(),
+                event.container
+            )
+        }));
+        match &*self.tried.borrow() {
+            (0, _) => {}
+            (times, text) => lines.push(format!("  the first was tried {times} times: {text}")),
+        }
+        lines
     }
 
     /// Sends for ever. One call at a time: the next event leaves when this one is acknowledged, so retries
@@ -101,7 +133,7 @@ impl Outbox {
         let mut connection = None;
         let mut pause = PAUSE.0;
         loop {
-            let Some((at, event)) = self.queue.borrow().front().cloned() else {
+            let Some(Queued { at, event, .. }) = self.queue.borrow().front().cloned() else {
                 self.emptied.notify_waiters();
                 self.added.notified().await;
                 continue;
@@ -109,14 +141,16 @@ impl Outbox {
             let request = convert::forward(&event, at, &self.ctr_ns);
             match self.call(&mut connection, &request).await {
                 Ok(()) => {
-                    self.queue.borrow_mut().pop_front();
+                    self.done();
                     pause = PAUSE.0;
                 }
                 Err(Undelivered::Refused(text)) => {
                     log::error!("containerd refuses an event of {}: {text}", event.container);
-                    self.queue.borrow_mut().pop_front();
+                    self.done();
                 }
                 Err(Undelivered::Failed(text)) => {
+                    self.tried
+                        .replace_with(|(times, _)| (*times + 1, text.clone()));
                     log::warn!("event of {} is not delivered yet: {text}", event.container);
                     // A connection that broke while it was idle says nothing about containerd: try at once.
                     let was_connected = connection.take().is_some();
@@ -132,6 +166,11 @@ impl Outbox {
                 }
             }
         }
+    }
+
+    fn done(&self) {
+        self.queue.borrow_mut().pop_front();
+        self.tried.take();
     }
 
     async fn call(

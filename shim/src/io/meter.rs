@@ -8,6 +8,8 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 
+use crate::moment::Moment;
+
 /// What a stream is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -115,9 +117,9 @@ impl fmt::Display for Meter {
         };
         write!(
             f,
-            "{} {words} for {:.1} s, {} bytes copied, {} lost",
+            "{} {words} {}, {} bytes copied, {} lost",
             self.name,
-            since.elapsed().as_secs_f64(),
+            Moment::of(since),
             self.copied(),
             self.lost()
         )

@@ -26,7 +26,7 @@ mod relay;
 mod stdio;
 #[cfg(test)]
 mod tests;
-mod uri;
+pub mod uri;
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;

@@ -9,6 +9,9 @@ use rsrun_core::{Error, Result};
 /// Longest string that is looked at; a path has at most 4096 bytes, arguments of loggers are short.
 const LONGEST: usize = 16 * 1024;
 
+/// Longest word that is taken for a scheme.
+const LONGEST_SCHEME: usize = 64;
+
 /// Where a stream goes to or comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -110,6 +113,10 @@ fn parse(stream: &str, text: &str) -> Result<Place> {
 /// `scheme://rest`, by RFC 3986's letters for a scheme; a path may well contain a colon.
 fn split_scheme(text: &str) -> Option<(&str, &str)> {
     let (scheme, rest) = text.split_once("://")?;
+    // Errors quote it.
+    if scheme.len() > LONGEST_SCHEME {
+        return None;
+    }
     let mut letters = scheme.chars();
     let proper = letters.next().is_some_and(|c| c.is_ascii_alphabetic())
         && letters.all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use rsrun_core::sys::fds;
+use rsrun_core::sys::heap::UnforkedHeap;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::low_level::pipe;
 use tokio::io::AsyncReadExt;
@@ -32,7 +33,7 @@ use crate::task::connection::{self, Limits};
 const FLUSH: Duration = Duration::from_secs(5);
 
 /// Serves until containerd wishes the end and nothing is left, or until SIGTERM or SIGINT.
-pub fn run(args: &Args) -> Result<(), String> {
+pub fn run(args: &Args, heap: &'static UnforkedHeap) -> Result<(), String> {
     nix::sys::prctl::set_child_subreaper(true)
         .map_err(|e| format!("prctl(PR_SET_CHILD_SUBREAPER): {e}"))?;
     if let Ok(name) = std::ffi::CString::new(NAME) {
@@ -55,7 +56,7 @@ pub fn run(args: &Args) -> Result<(), String> {
         .build();
     let runtime = runtime.map_err(|e| format!("event loop: {e}"))?;
     let outbox = Outbox::new(ttrpc_address, args.ctr_ns.clone());
-    let sandbox = Sandbox::new(args.ctr_ns.clone(), group, outbox);
+    let sandbox = Sandbox::new(args.ctr_ns.clone(), group, outbox, heap);
     let served = LocalSet::new().block_on(&runtime, serve(listener, &path, sandbox));
     served.map_err(|e| format!("serve {}: {e}", path.display()))
 }

@@ -8,8 +8,8 @@
 //! | `unmount` | what is mounted at and below a place, and how does it get away |
 
 mod idmap;
-mod options;
-mod overlay;
+pub mod options;
+pub mod overlay;
 #[cfg(test)]
 mod tests;
 mod unmount;

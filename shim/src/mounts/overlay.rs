@@ -61,7 +61,8 @@ pub fn mount(
 }
 
 /// The options of an overlay, its layers apart.
-struct Overlay {
+#[derive(Debug)]
+pub struct Overlay {
     layers: Vec<PathBuf>,
     rest: Vec<String>,
 }
@@ -73,7 +74,8 @@ enum Unmounted {
 }
 
 impl Overlay {
-    fn parse(data: &[String]) -> Result<Self> {
+    /// From the options that are no flags.
+    pub fn parse(data: &[String]) -> Result<Self> {
         let (lower, rest): (Vec<_>, Vec<_>) = data
             .iter()
             .partition(|option| option.starts_with("lowerdir="));
@@ -92,7 +94,8 @@ impl Overlay {
         })
     }
 
-    fn data(&self) -> String {
+    /// The options as mount(2) takes them.
+    pub fn data(&self) -> String {
         self.data_with(&self.layers)
     }
 
@@ -230,12 +233,14 @@ fn split_layers(text: &str) -> Vec<PathBuf> {
         .collect()
 }
 
+/// As overlayfs reads it: a colon ends a layer, a comma the option.
 fn escaped(layer: &Path) -> String {
     layer
         .display()
         .to_string()
         .replace('\\', "\\\\")
         .replace(':', "\\:")
+        .replace(',', "\\,")
 }
 
 fn common_parent(layers: &[PathBuf]) -> Option<PathBuf> {
@@ -268,6 +273,8 @@ mod tests {
             overlay.data(),
             "index=off,upperdir=/u,lowerdir=/a/1:/a\\:b/2"
         );
+        let comma = Overlay::parse(&["lowerdir=/a\\,b:/c,d".into()]).unwrap();
+        assert_eq!(comma.data(), "lowerdir=/a\\,b:/c\\,d");
     }
 
     #[test]

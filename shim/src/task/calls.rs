@@ -6,6 +6,7 @@ use super::Method;
 use crate::convert::{self, bytes};
 use crate::failure::{Failure, Result};
 use crate::sandbox::Sandbox;
+use crate::wire::Writer;
 use containerd_shim_protos::api::{
     CheckpointTaskRequest, CloseIORequest, ConnectRequest, ConnectResponse, CreateTaskRequest,
     CreateTaskResponse, DeleteRequest, ExecProcessRequest, KillRequest, PauseRequest, PidsRequest,
@@ -82,6 +83,7 @@ pub async fn call(sandbox: Rc<Sandbox>, method: Method, payload: Vec<u8>) -> Res
             sandbox.wish_end();
             Ok(EMPTY)
         }
+        Method::Describe => Ok(describe(&sandbox)),
     }
 }
 
@@ -209,6 +211,15 @@ fn connect(sandbox: &Sandbox, payload: &[u8]) -> Result<Vec<u8>> {
         ..ConnectResponse::default()
     };
     Ok(bytes(&answer))
+}
+
+/// One field 1 for each line.
+fn describe(sandbox: &Sandbox) -> Vec<u8> {
+    let mut message = Writer::new();
+    for line in sandbox.describe() {
+        message.text(1, &line);
+    }
+    message.into_bytes()
 }
 
 /// Waits for an exit, without holding on to the container: one that is given up must not be kept by who waits for it.

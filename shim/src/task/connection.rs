@@ -151,7 +151,8 @@ impl Connection {
             Ok(method) => method,
             Err(failure) => return self.respond(id, refused(failure)).await,
         };
-        let lasting = method == Method::Wait;
+        // What is asked when nothing else is answered must not need what the others wait for.
+        let lasting = matches!(method, Method::Wait | Method::Describe);
         let pool = if lasting {
             &self.limits.waits
         } else {

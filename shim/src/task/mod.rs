@@ -17,10 +17,14 @@ use std::rc::Rc;
 use ttrpc::{Code, Request};
 
 use crate::failure::{Failure, Result};
+use crate::pending;
 use crate::sandbox::Sandbox;
 
 /// Names of the service: 1.x and downgraded 2.x ask for version 2, newer ones for version 3.
 const SERVICES: [&str; 2] = ["containerd.task.v2.Task", "containerd.task.v3.Task"];
+
+/// Our own service, for `rsrun debug`.
+const DEBUG_SERVICE: &str = "rsrun.shim.v1.Debug";
 
 /// Methods of the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,10 +63,15 @@ pub enum Method {
     Connect,
     /// End the process.
     Shutdown,
+    /// Tell what is waited for. Ours, not containerd's.
+    Describe,
 }
 
 /// Which method a request is for; Unimplemented where Go's server says so too.
 pub fn method(request: &Request) -> Result<Method> {
+    if request.service == DEBUG_SERVICE && request.method == "Describe" {
+        return Ok(Method::Describe);
+    }
     if !SERVICES.contains(&request.service.as_str()) {
         let text = format!("service {}: not implemented", request.service);
         return Err(Failure::new(Code::UNIMPLEMENTED, text));
@@ -99,11 +108,16 @@ pub fn method(request: &Request) -> Result<Method> {
 /// returned future is dropped; only Wait ends with it.
 pub async fn answer(sandbox: Rc<Sandbox>, method: Method, request: Request) -> Result<Vec<u8>> {
     let payload = request.payload;
+    let unanswered = sandbox.pending.begin(method, &payload);
     if method == Method::Wait {
         return calls::wait(&sandbox, &payload).await;
     }
-    let work = tokio::task::spawn_local(calls::call(sandbox, method, payload));
-    match work.await {
+    // Noted as long as the work goes on, also when nobody waits for its answer any more.
+    let work = async move {
+        let number = Some(unanswered.number());
+        pending::working_for(number, calls::call(sandbox, method, payload)).await
+    };
+    match tokio::task::spawn_local(work).await {
         Ok(answer) => answer,
         Err(_) => Err(Failure::new(
             Code::INTERNAL,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rsrun_tests::command::{Outcome, Running, eventually, run, spawn};
 use rsrun_tests::containerd::{Containerd, IMAGE};
 use rsrun_tests::proc;
-use rsrun_tests::suite::{Check, World, fail};
+use rsrun_tests::suite::{Check, World, fail, order_broken};
 
 static NEXT: AtomicUsize = AtomicUsize::new(1);
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -186,6 +186,10 @@ impl World for Scene {
     fn testimony(&self) -> String {
         let ids = self.ids.lock().unwrap_or_else(|e| e.into_inner()).clone();
         self.containerd.testimony(&ids)
+    }
+
+    fn complaint(&self) -> Option<String> {
+        order_broken(&self.containerd.log())
     }
 
     fn close(&self) {

@@ -1,9 +1,12 @@
 //! Thousands of lives, and the events that tell of them.
 
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use rsrun_tests::by_hand::ByHand;
+use rsrun_tests::command;
 use rsrun_tests::events::What;
 use rsrun_tests::pace;
 use rsrun_tests::suite::{Case, Check, fail, skip};
@@ -93,7 +96,7 @@ fn live_many(
     loop {
         let number = next.fetch_add(1, Ordering::Relaxed);
         if number >= count || locked(wrong).len() > 20 {
-            return Ok(());
+            return counts_no_violation(s, &keeper.id);
         }
         let id = format!("life-{number}");
         // Every second one calls over a second connection.
@@ -109,6 +112,22 @@ fn live_many(
         let events = s.events.of(&id);
         locked(wrong).extend(violations(&id, &events, &did));
         let _ = std::fs::remove_dir_all(s.bundle(&id));
+    }
+}
+
+/// The shim checks the order itself, and counts.
+fn counts_no_violation(s: &ByHand, keeper: &str) -> Check {
+    if s.places.is_runc() {
+        return Ok(());
+    }
+    let mut rsrun = Command::new(s.places.bin.join("rsrun"));
+    rsrun.args(["debug", "--namespace", s.ctr_ns(), keeper]);
+    let told = command::run(&mut rsrun, Duration::from_secs(10))?
+        .ok()?
+        .stdout;
+    match told.contains(" 0 out of order") {
+        true => Ok(()),
+        false => fail(told),
     }
 }
 

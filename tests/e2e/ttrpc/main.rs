@@ -8,6 +8,7 @@ mod calls;
 mod ending;
 mod events;
 mod frames;
+mod honesty;
 mod idle;
 mod isolation;
 mod lives;
@@ -44,6 +45,7 @@ fn trials() -> Vec<Trial> {
             frames::cases(),
             bad_input::cases(),
             isolation::cases(),
+            honesty::cases(),
         ]
         .concat();
         if manner == Manner::Legacy && !pace::is_thorough() {

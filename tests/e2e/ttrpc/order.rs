@@ -15,6 +15,7 @@ use std::collections::HashMap;
 
 use libtest_mimic::Trial;
 use rsrun_tests::events::What;
+use rsrun_tests::suite::order_broken;
 
 /// What the driver did, against which the events are held.
 #[derive(Clone, Debug, Default)]
@@ -242,7 +243,16 @@ pub fn cases() -> Vec<Trial> {
             }
         })
     });
-    each.chain([sound]).collect()
+    let logged = Trial::test("order::a_violation_that_a_shim_has_logged_is_seen", || {
+        let quiet = "level=info msg=\"serving on /run/s\"\n";
+        let broken =
+            format!("{quiet}level=error msg=\"event out of order: container c: started twice\"\n");
+        match (order_broken(quiet), order_broken(&broken)) {
+            (None, Some(_)) => Ok(()),
+            seen => Err(format!("{seen:?}").into()),
+        }
+    });
+    each.chain([sound, logged]).collect()
 }
 
 fn sound_did() -> Did {
