@@ -15,7 +15,13 @@ deny() {
 }
 # Tests that need neither root nor a bundle: in the crates, and the rules that no
 # compiler holds.
-unit() { cargo test --workspace --lib --bins --locked --no-fail-fast; }
+unit() {
+    local failed=0
+    cargo test --workspace --lib --bins --locked --no-fail-fast || failed=1
+    # The properties that fuzzers ask for, over every seed and every old finding.
+    cargo test -p rsrun-fuzz --test regressions --locked || failed=1
+    return $failed
+}
 tidy() { cargo test -p rsrun-tests --test tidy --locked --no-fail-fast; }
 
 [ $# -gt 0 ] || set -- fmt clippy deny tidy unit docs

@@ -2,7 +2,7 @@
 # Prepares a bare Debian 12 (root, Rust) for building and testing rsrun.
 #
 #     hack/setup.sh            everything
-#     hack/setup.sh PART…      only these: packages image containerd runtimes vm deny
+#     hack/setup.sh PART…      only these: packages image containerd runtimes vm deny fuzz
 #     hack/setup.sh demo       what `make demo` needs and nothing else
 #
 # Every part may run again at any time and then takes no time. What is fetched or
@@ -36,6 +36,7 @@ for what; do
         beside runtimes
         beside vm
         beside deny
+        beside fuzz
         all_done
         ;;
     demo)
@@ -44,7 +45,7 @@ for what; do
         beside containerd demo
         all_done
         ;;
-    packages | image | containerd | runtimes | vm | deny) part "$what" ;;
-    *) die "no part is called '$what': packages image containerd runtimes vm deny demo all" ;;
+    packages | image | containerd | runtimes | vm | deny | fuzz) part "$what" ;;
+    *) die "no part is called '$what': packages image containerd runtimes vm deny fuzz demo all" ;;
     esac
 done

@@ -30,6 +30,9 @@ suites=ok
 hack/build-suites.sh < /dev/null || suites=FAILED
 record suites build::suites $suites
 
+say "fuzzing"
+hack/fuzz.sh < /dev/null
+
 say "waiting for what the suites run against"
 if wait "$setup"; then record setup setup::all ok; else record setup setup::all FAILED; fi
 cat "$results/setup.out"
@@ -47,4 +50,4 @@ if [ $suites = ok ]; then
 fi
 
 say "result"
-hack/test-report.py "$results"/{build,setup,suites,check,config,native,vm,alone}.log
+hack/test-report.py "$results"/{build,setup,suites,check,fuzz,config,native,vm,alone}.log

@@ -1,0 +1,100 @@
+//! What every target stands on: a host, a container, a place to freeze in, and what an error has to name.
+
+use std::path::PathBuf;
+
+use rsrun_core::error::ErrorKind;
+use rsrun_core::freeze::freeze;
+use rsrun_core::host::{CgroupState, Host, KernelVersion};
+use rsrun_core::plan::{CreateFacts, ExecFacts, Plan, SeccompProgram, create, explain};
+use rsrun_core::sys::arena::{Arena, SharedPage};
+use rsrun_core::{Error, bundle};
+use rsrun_init::step::FilterLine;
+use serde_json::Value;
+
+/// Every controller of the kernel, so that no limit is refused for want of one.
+pub const CONTROLLERS: &str = "cpuset cpu io memory hugetlb pids rdma misc";
+
+/// A host with everything; no fact of this machine is in it.
+pub fn host() -> Host {
+    Host {
+        kernel: KernelVersion(6, 12),
+        cgroup_mount: PathBuf::from("/sys/fs/cgroup"),
+        cgroup: CgroupState::Unified,
+        apparmor: true,
+        apparmor_attributes: true,
+        selinux: true,
+        cpus: 2,
+        last_capability: 40,
+        bounding: u64::MAX >> 23,
+        hard_limits: vec![u64::MAX; 16],
+        in_user_namespace: false,
+        has_kcore: true,
+    }
+}
+
+/// What a create knows beside the document. The profile is not compiled here, `seccomp` does that: it would take
+/// nearly all the time.
+pub fn create_facts(has_profile: bool) -> CreateFacts {
+    let allow = FilterLine {
+        code: 6,
+        jt: 0,
+        jf: 0,
+        k: 0x7fff_0000,
+    };
+    CreateFacts {
+        id: "c1".into(),
+        bundle: PathBuf::from("/run/bundle"),
+        seccomp: has_profile.then(|| SeccompProgram {
+            lines: vec![allow],
+            flags: 0,
+            listener: None,
+        }),
+        ..CreateFacts::default()
+    }
+}
+
+/// A container that an exec is planned for: that of containerd's default spec.
+pub fn exec_facts() -> ExecFacts {
+    let spec = include_bytes!("../../conformance/specs/containerd.json");
+    let spec = bundle::parse_spec(spec)
+        .expect("containerd's own spec")
+        .document;
+    create(&spec, &create_facts(false), &host())
+        .expect("the plan of containerd's own spec")
+        .exec
+}
+
+/// A plan that was accepted can be frozen, and told in words.
+pub fn freezes(plan: &Plan) {
+    let arena = Arena::new().expect("an arena");
+    let page = SharedPage::new().expect("a page");
+    let numbers: Vec<i32> = (100..).take(plan.fds.len()).collect();
+    let frozen = freeze(&arena, plan, &numbers, &page, 99)
+        .unwrap_or_else(|error| panic!("an accepted plan does not freeze: {error}"));
+    assert_eq!(frozen.steps.len(), plan.steps.len());
+    assert!(!explain(plan).is_empty());
+}
+
+/// An error about a document has a kind that says so, and a place that is in it (or would be, below what is).
+pub fn names_its_place(error: &Error, document: &[u8]) {
+    let pointer = match error.kind() {
+        ErrorKind::InvalidSpec { pointer } => pointer,
+        ErrorKind::Unsupported { feature } => {
+            assert!(!feature.is_empty(), "{error}: which feature?");
+            return;
+        }
+        other => panic!("{error}: a document is no reason for {other:?}"),
+    };
+    assert!(
+        pointer.is_empty() || pointer.starts_with('/'),
+        "{pointer:?} is no JSON pointer: {error}"
+    );
+    let Ok(value) = serde_json::from_slice::<Value>(document) else {
+        return;
+    };
+    let (parent, _) = pointer.rsplit_once('/').unwrap_or_default();
+    assert!(
+        value.pointer(parent).is_some(),
+        "{pointer:?} is nowhere in the document: {error}"
+    );
+}
