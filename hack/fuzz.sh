@@ -4,7 +4,7 @@
 #     hack/fuzz.sh [TARGET…]          all without one; FUZZ_SECONDS (60) each
 #     hack/fuzz.sh run TARGET FILE…   these inputs, with the words of what they break
 #
-# FUZZ_JOBS (2) run at a time. What is learnt stays in target/fuzz/corpus and is where
+# FUZZ_JOBS (2) run at a time; FUZZ_SEED makes a run repeat an older one. What is learnt stays in target/fuzz/corpus and is where
 # the next run goes on. One case for each target in target/results/fuzz.log; an input
 # that breaks a property lies in target/fuzz/artifacts/TARGET: mend what it shows, and
 # keep it in tests/fuzz/regressions/TARGET, where `make unit` tries it for ever.
@@ -42,7 +42,7 @@ fuzz() {
         if [ -d "$place" ]; then places+=("$place"); fi
     done
     "$bin/$target" -max_total_time="$seconds" -timeout="${FUZZ_TIMEOUT:-10}" -rss_limit_mb=1024 -max_len=65536 \
-        -print_final_stats=1 -artifact_prefix="$here/artifacts/$target/" \
+        -seed="${FUZZ_SEED:-0}" -print_final_stats=1 -artifact_prefix="$here/artifacts/$target/" \
         "$here/corpus/$target" "${places[@]}" > "$here/logs/$target" 2>&1
 }
 

@@ -31,7 +31,8 @@ hack/build-suites.sh < /dev/null || suites=FAILED
 record suites build::suites $suites
 
 say "fuzzing"
-hack/fuzz.sh < /dev/null
+# From one seed: a run of the tests tells of what was changed, not of its luck.
+FUZZ_SEED=${FUZZ_SEED:-1} hack/fuzz.sh < /dev/null
 
 say "waiting for what the suites run against"
 if wait "$setup"; then record setup setup::all ok; else record setup setup::all FAILED; fi
