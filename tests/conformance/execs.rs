@@ -6,6 +6,7 @@ use rsrun_tests::cli::suite::Suite;
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
 pub(crate) fn cases(suite: &mut Suite) {
@@ -28,7 +29,6 @@ fn place(suite: &mut Suite) {
     suite.case(
         "an_exec_as_another_user_may_start_where_root_alone_may_go",
         |g| {
-            use std::os::unix::fs::PermissionsExt;
             let mut b = g.bundle();
             fs::create_dir(b.rootfs("/closed")).expect("a directory");
             fs::set_permissions(b.rootfs("/closed"), fs::Permissions::from_mode(0o700))
@@ -251,6 +251,16 @@ fn flags(suite: &mut Suite) {
             (&json!("/etc/passwd"), Some(5)),
             "{fds}"
         );
+        Ok(())
+    });
+    suite.case("exec_of_a_file_that_is_no_program_says_so", |g| {
+        let mut b = g.bundle();
+        let file = b.rootfs("/bin/text");
+        fs::write(&file, "no program\n").expect("a file");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("its mode");
+        b.hold();
+        let words = b.on(&["exec"], &["/bin/text"]).refused();
+        assert!(words.contains("exec format error"), "{words}");
         Ok(())
     });
     suite.case("exec_into_a_cgroup_below_places_it_there", |g| {

@@ -225,7 +225,9 @@ impl Ending {
                 let fifo = draft.fd(FdSource::Gate);
                 draft.step(Step::Gate { fifo });
             }
-            Self::AtOnce => draft.step(Step::Ready { wait: false }),
+            // Nobody is to be told before execve, which the parent sees by the socket's end: what fails
+            // after a Ready would pass for an exit of the program.
+            Self::AtOnce => {}
         }
     }
 }
