@@ -13,6 +13,7 @@ pub mod pace;
 pub mod places;
 pub mod proc;
 pub mod spec;
+pub mod stepping;
 pub mod suite;
 pub mod task;
 pub mod terminal;

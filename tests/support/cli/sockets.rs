@@ -40,6 +40,8 @@ pub fn receive_fd(stream: &UnixStream) -> std::io::Result<(Vec<u8>, OwnedFd)> {
 #[derive(Debug, Clone, Copy)]
 pub struct Notice {
     id: u64,
+    /// The thread that made it.
+    pub tid: u32,
     /// Its number.
     pub nr: i32,
     /// Its arguments.
@@ -96,6 +98,7 @@ pub fn next_notice(listener: BorrowedFd<'_>, limit: Duration) -> Option<Notice> 
             Ok(_) => {
                 return Some(Notice {
                     id: notif.id,
+                    tid: notif.pid,
                     nr: notif.nr,
                     args: notif.args,
                 });
@@ -107,13 +110,23 @@ pub fn next_notice(listener: BorrowedFd<'_>, limit: Duration) -> Option<Notice> 
     }
 }
 
-/// Lets a noticed call fail with an errno.
+/// Lets a noticed call fail with an errno; with 0 it has succeeded without having been made.
 pub fn answer(listener: BorrowedFd<'_>, notice: Notice, errno: i32) -> nix::Result<()> {
+    send(listener, notice, -errno, 0)
+}
+
+/// Lets a noticed call be made.
+pub fn let_go(listener: BorrowedFd<'_>, notice: Notice) -> nix::Result<()> {
+    const CONTINUE: u32 = 1;
+    send(listener, notice, 0, CONTINUE)
+}
+
+fn send(listener: BorrowedFd<'_>, notice: Notice, error: i32, flags: u32) -> nix::Result<()> {
     let mut answer = Answer {
         id: notice.id,
         value: 0,
-        error: -errno,
-        flags: 0,
+        error,
+        flags,
     };
     // SAFETY: `answer` has the size that the request's number names and lives for the call.
     unsafe { notif_send(listener.as_raw_fd(), &mut answer) }.map(|_| ())

@@ -10,6 +10,7 @@
 //!     probe stat PATH ...             type, mode, owner, device number, link target
 //!     probe read PATH ...             text of files, or -errno
 //!     probe hold                      prints "holding" and waits for a signal
+//!     probe naive ROOTFS              what a runtime must not do: makes and mounts in ROOTFS by path
 //!
 //! There is no `fn main` of Rust: its runtime would ignore SIGPIPE before the first look.
 #![no_main]
@@ -56,7 +57,7 @@ extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
         .map(|i| unsafe { CStr::from_ptr(*argv.add(i)) }.to_string_lossy().into_owned())
         .collect();
     let Some((verb, rest)) = args.split_first() else {
-        eprintln!("probe: facts, call, open, stat, read or hold");
+        eprintln!("probe: facts, call, open, stat, read, hold or naive");
         return 2;
     };
     let out = match verb.as_str() {
@@ -65,6 +66,7 @@ extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
         "open" => array(rest.iter().map(|p| open(p).to_string())),
         "stat" => array(rest.iter().map(|p| stat(p))),
         "read" => array(rest.iter().map(|p| read(p))),
+        "naive" => array(naive(rest.first().map_or("", String::as_str)).into_iter().map(|r| r.to_string())),
         "hold" => {
             println!("holding");
             loop {
@@ -127,6 +129,29 @@ fn facts() -> String {
         ("monotonic", clock(1).to_string()),
         ("boottime", clock(7).to_string()),
     ])
+}
+
+/// Looks at each place first, and then goes by its path all the same (CVE-2021-30465, CVE-2024-45310,
+/// CVE-2026-41579): a directory, a tmpfs on it that goes again, a node, and the owner of what is there.
+fn naive(rootfs: &str) -> Vec<c_long> {
+    let path = |below: &str| CString::new(format!("{rootfs}/{below}")).unwrap_or_default();
+    let (dev, null, point, file) = (path("dev"), path("dev/null"), path("dev/pts"), path("etc/passwd"));
+    let is_link = |p: &CString| std::fs::symlink_metadata(p.to_string_lossy().as_ref()).is_ok_and(|m| m.is_symlink());
+    if [&dev, &point, &null, &file].into_iter().any(is_link) {
+        return vec![-40];
+    }
+    let tmpfs = c"tmpfs".as_ptr() as c_long;
+    let mut results = vec![
+        call(83, [point.as_ptr() as c_long, 0o755, 0, 0, 0, 0]),
+        call(165, [tmpfs, point.as_ptr() as c_long, tmpfs, 0, 0, 0]),
+    ];
+    if results[1] == 0 {
+        results.push(call(34, [0; 6]));
+        results.push(call(166, [point.as_ptr() as c_long, 2, 0, 0, 0, 0]));
+    }
+    results.push(call(133, [null.as_ptr() as c_long, 0o20666, 0x103, 0, 0, 0]));
+    results.push(call(92, [file.as_ptr() as c_long, 0, 0, 0, 0, 0]));
+    results
 }
 
 /// Lines of /proc/self/status as a map.
