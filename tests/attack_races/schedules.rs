@@ -264,7 +264,7 @@ fn chosen<'c>(calls: &'c [Call], name: &str) -> Vec<(&'c Call, Swap)> {
 /// So many of a list, from all over it. The step has no common part with the number of kinds, so each comes in turn.
 fn spread<T>(list: Vec<T>, most: usize) -> Vec<T> {
     let mut step = list.len().div_ceil(most.max(1)).max(1);
-    if step % SWAPS.len() == 0 {
+    if step.is_multiple_of(SWAPS.len()) {
         step += 1;
     }
     list.into_iter().step_by(step).take(most).collect()
