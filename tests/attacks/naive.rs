@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
 /// First argument of this program when it plays the weak runtime.
@@ -48,6 +49,13 @@ fn attempt(words: &[&str]) -> io::Result<()> {
         ["streams", root] => streams(Path::new(root)),
         ["console", root] => File::create(Path::new(root).join("dev/console")).map(drop),
         ["mask", root, path] => mask(Path::new(root), path),
+        ["write", path, text] => fs::write(path, text),
+        ["mkdir", path] => fs::create_dir_all(path),
+        ["mount", path] => tmpfs(path),
+        ["propagate", path] => propagate(path),
+        ["sysctl", name, value] => {
+            fs::write(format!("/proc/sys/{}", name.replace('.', "/")), value)
+        }
         _ => Err(io::Error::other("no such mistake")),
     }
 }
@@ -75,7 +83,7 @@ fn streams(root: &Path) -> io::Result<()> {
 
 /// Covers with the container's own /dev/null, and the container writes to what it is told is masked.
 fn mask(root: &Path, path: &str) -> io::Result<()> {
-    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)?;
+    unshare(CloneFlags::CLONE_NEWNS)?;
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>)?;
     mount(
@@ -95,4 +103,20 @@ fn mask(root: &Path, path: &str) -> io::Result<()> {
         None::<&str>,
     )?;
     fs::write(path, "|/escape")
+}
+
+fn tmpfs(path: &str) -> io::Result<()> {
+    Ok(mount(
+        Some("naive-mount"),
+        path,
+        Some("tmpfs"),
+        MsFlags::empty(),
+        None::<&str>,
+    )?)
+}
+
+/// Goes into a mount namespace of its own and leaves the mounts shared.
+fn propagate(path: &str) -> io::Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    tmpfs(path)
 }
