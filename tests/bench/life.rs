@@ -44,7 +44,7 @@ impl table::Row for Row {
             Row::WholeLife => "start … delete of `/bin/true`, ms",
             Row::Exec => "exec + start + wait + delete, ms",
             Row::Kill => "Kill(9) … Wait answered, ms",
-            Row::Pss => "memory of the serving process, PSS, MB",
+            Row::Pss => "memory of the serving process two seconds later, PSS, MB",
             Row::PrivateDirty => "its private dirty memory, MB",
             Row::OpenFiles => "fds gained in 20 execs",
             Row::CommandLine => "command line: `run` of `/bin/true`, ms",
@@ -109,7 +109,7 @@ pub fn measure() -> Check<Report> {
 fn live(column: &Column, round: usize, samples: &mut Samples) -> Check {
     match &column.kind {
         Kind::Runtime { world, cli, .. } => {
-            long_life(world, &format!("long{round}"), samples)?;
+            long_life(world, &format!("long{round}"), round % 5 == 1, samples)?;
             short_life(world, &format!("short{round}"), samples)?;
             command_line(world, cli, &format!("cli{round}"), samples)
         }
@@ -134,8 +134,12 @@ pub fn floor(program: &Path) -> Command {
     floor
 }
 
-/// A container that stays until it is killed; execs and memory are measured in it.
-fn long_life(world: &ByHand, id: &str, samples: &mut Samples) -> Check {
+/// How long a server may settle before its memory is looked at: what it holds for days counts, not what its last
+/// call left.
+const SETTLED: Duration = Duration::from_secs(2);
+
+/// A container that stays until it is killed; execs are measured in it, and memory where there is time to settle.
+fn long_life(world: &ByHand, id: &str, settles: bool, samples: &mut Samples) -> Check {
     let quiet = Streams::default();
     world.prepare(id, &usual(world, id, &["/bin/sleep", "1000"]))?;
     let started = timed(samples, Row::StartShim, || world.start(id))?;
@@ -155,9 +159,12 @@ fn long_life(world: &ByHand, id: &str, samples: &mut Samples) -> Check {
     let warm = execs.get(10..).unwrap_or_default();
     samples.insert(Row::Exec, quantile(warm, 0.5).unwrap_or(f64::NAN));
     samples.insert(Row::OpenFiles, open_files(shim)? - before);
-    let used = memory::of(shim)?;
-    samples.insert(Row::Pss, used.pss / 1024.0);
-    samples.insert(Row::PrivateDirty, used.private_dirty / 1024.0);
+    if settles {
+        std::thread::sleep(SETTLED);
+        let used = memory::of(shim)?;
+        samples.insert(Row::Pss, used.pss / 1024.0);
+        samples.insert(Row::PrivateDirty, used.private_dirty / 1024.0);
+    }
 
     timed(samples, Row::Kill, || {
         task.kill(INIT, 9)?;
