@@ -17,7 +17,7 @@ RSRUN_SOURCE=$PWD
 # A suite that hangs must not take the results of the others with it.
 limit=${RSRUN_SUITE_LIMIT:-780}
 # What may bring a machine down or leaves it changed runs in the guest only.
-guest_only=" attacks attack_races faults "
+guest_only=" attacks faults "
 # What is the same in any machine, or takes emulated minutes (a race), does not spend the guest's minutes.
 here_only=" bad_input root_init_race "
 

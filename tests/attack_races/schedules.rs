@@ -1,8 +1,8 @@
 //! Which schedules are there, and what does each show?
 //!
 //! A schedule is one swap of one name before one call. The calls come from a course that nobody disturbs; at each of
-//! them it is noted which names are there to be swapped. `RSRUN_SUITE_SCOPE=controllers`, as the emulated machine has
-//! it, takes a part: the calls that are about the swapped name first, and every kind of swap in turn.
+//! them it is noted which names are there to be swapped. Of these a part is taken: the calls that are about the swapped
+//! name first, and every kind of swap in turn. `RSRUN_SUITE_SCOPE=all` takes every one, which is a matter of hours.
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -22,8 +22,20 @@ use crate::stage::Stage;
 pub static RUN: AtomicUsize = AtomicUsize::new(0);
 pub static CASES: AtomicUsize = AtomicUsize::new(0);
 
-/// The most of one scene and name where a part is taken.
+/// The most of one scene and name.
 const PART: usize = 22;
+
+/// The same where the processor is emulated and each takes half a second.
+const PART_EMULATED: usize = 4;
+
+/// How many of one scene and name are taken; `None` for all.
+pub fn most() -> Option<usize> {
+    match std::env::var("RSRUN_SUITE_SCOPE").as_deref() {
+        Ok("all") => None,
+        Ok("controllers") => Some(PART_EMULATED),
+        _ => Some(PART),
+    }
+}
 
 /// One call of the undisturbed course.
 struct Call {
@@ -247,17 +259,15 @@ fn chosen<'c>(calls: &'c [Call], name: &str) -> Vec<(&'c Call, Swap)> {
         };
         calls.into_iter().flat_map(each).collect()
     };
-    let part_only =
-        std::env::var_os("RSRUN_SUITE_SCOPE").is_some_and(|scope| scope == "controllers");
-    if !part_only {
+    let Some(most) = most() else {
         return all(calls.iter().collect());
-    }
+    };
     let last = name.rsplit('/').next().unwrap_or(name);
     let (near, far): (Vec<&Call>, Vec<&Call>) = calls
         .iter()
         .partition(|call| call.path.split('/').any(|part| part == last));
-    let mut chosen = spread(all(near), PART * 2 / 3);
-    chosen.extend(spread(all(far), PART - chosen.len()));
+    let mut chosen = spread(all(near), most * 2 / 3);
+    chosen.extend(spread(all(far), most - chosen.len()));
     chosen
 }
 
