@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rsrun_tests::by_hand::ByHand;
+use rsrun_tests::by_hand::{self, ByHand};
 use rsrun_tests::command;
 use rsrun_tests::places::Places;
 use rsrun_tests::suite::{Check, fail};
@@ -142,7 +142,9 @@ const SETTLED: Duration = Duration::from_secs(2);
 fn long_life(world: &ByHand, id: &str, settles: bool, samples: &mut Samples) -> Check {
     let quiet = Streams::default();
     world.prepare(id, &usual(world, id, &["/bin/sleep", "1000"]))?;
-    let started = timed(samples, Row::StartShim, || world.start(id))?;
+    world.keep_log(id)?;
+    let answer = timed(samples, Row::StartShim, || world.start_raw(id))?.ok()?;
+    let started = world.adopt(by_hand::read_answer(&answer.bytes)?, id)?;
     let task = world.task(&started, id)?;
     timed(samples, Row::Create, || {
         Ok(task.create(&world.rootfs(), &quiet)?)

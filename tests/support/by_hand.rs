@@ -147,13 +147,23 @@ impl ByHand {
 
     /// Runs `start` for a prepared bundle.
     pub fn start(&self, id: &str) -> Check<Started> {
+        self.keep_log(id)?;
+        let started = read_answer(&self.start_raw(id)?.ok()?.bytes)?;
+        self.adopt(started, id)
+    }
+
+    /// Makes the log of a shim and keeps what is written to it, as containerd does before it starts one.
+    pub fn keep_log(&self, id: &str) -> Check {
         let log = self.bundle(id).join("log");
         if !log.exists() {
             nix::unistd::mkfifo(&log, nix::sys::stat::Mode::from_bits_truncate(0o700))?;
             self.drain(&log)?;
         }
-        let outcome = self.start_raw(id)?.ok()?;
-        let started = read_answer(&outcome.bytes)?;
+        Ok(())
+    }
+
+    /// Takes note of the process that serves after a `start`.
+    pub fn adopt(&self, started: Started, id: &str) -> Check<Started> {
         let client = Client::connect(&started.socket)?;
         let connected: api::ConnectResponse = client
             .call(
@@ -369,7 +379,7 @@ fn address(name: &str) -> PathBuf {
 }
 
 /// Reads what `start` prints: a message, JSON, or a plain address.
-fn read_answer(bytes: &[u8]) -> Check<Started> {
+pub fn read_answer(bytes: &[u8]) -> Check<Started> {
     let text = String::from_utf8_lossy(bytes).trim().to_string();
     let (address, version) = if text.starts_with("unix://") {
         (text, 2)
