@@ -414,20 +414,16 @@ impl Drive<'_> {
             return Err(self.failure());
         }
         let pid = self.process.pid();
+        // Reaping has to wait for this guard, and the words of a failure wait for the reaping.
         let birth = self.setting.children.birth();
-        if let Some(exit) = self.setting.children.seen(pid) {
-            return if exit.executed {
-                Ok(())
-            } else {
-                Err(self.failure())
-            };
-        }
+        let seen = self.setting.children.seen(pid);
         let stat = Stat::of(pid);
         drop(birth);
-        match stat {
-            Ok(stat) if stat.has_executed() => Ok(()),
-            Ok(_) => Err(self.failure()),
-            Err(errno) => Err(Error::os(errno, format!("read(/proc/{pid}/stat)"))),
+        match (seen, stat) {
+            (Some(exit), _) if exit.executed => Ok(()),
+            (None, Ok(stat)) if stat.has_executed() => Ok(()),
+            (Some(_), _) | (None, Ok(_)) => Err(self.failure()),
+            (None, Err(errno)) => Err(Error::os(errno, format!("read(/proc/{pid}/stat)"))),
         }
     }
 

@@ -102,7 +102,19 @@ pub fn writes(resources: &LinuxResources, controllers: &Controllers) -> Result<C
     if let Some(unified) = resources.unified() {
         others::unified(&mut plan, unified)?;
     }
+    whole(&plan.changes.writes)?;
     Ok(plan.changes)
+}
+
+/// The kernel reads what is written up to a NUL: the limit would be another one than the spec has.
+fn whole(writes: &[Write]) -> Result<()> {
+    let cut = writes.iter().find(|write| match &write.value {
+        Value::Text(text) | Value::AfterFirstWord(text) => text.contains('\0'),
+    });
+    match cut {
+        Some(write) => Err(Error::spec(write.pointer.clone(), "the value holds a NUL")),
+        None => Ok(()),
+    }
 }
 
 struct Planning<'c> {

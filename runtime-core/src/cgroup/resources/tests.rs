@@ -82,6 +82,14 @@ fn shares_become_the_weight_that_fits_minimum_default_and_maximum() {
 }
 
 #[test]
+fn a_value_that_the_kernel_would_cut_is_refused() {
+    assert_invalid(
+        r#"{"unified":{"memory.high":"1\u0000000"}}"#,
+        "/linux/resources/unified/memory.high",
+    );
+}
+
+#[test]
 fn quota_and_period_share_a_file() {
     assert_files(
         r#"{"cpu":{"quota":50000,"period":200000}}"#,
