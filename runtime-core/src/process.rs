@@ -110,6 +110,13 @@ impl Children {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
+    /// A process was born with `pid`; called under [`Children::birth`]. An exit that is kept for this pid is that
+    /// of an earlier process, an orphan that nobody claims: pids come round, and while launches overlap all
+    /// that ended stays kept.
+    pub(crate) fn born(&self, pid: i32) {
+        self.kept().exits.remove(&pid);
+    }
+
     /// The exit of `pid`, if it has been reaped already while a launch is in flight; left for who
     /// claims it. "Not yet" only holds under [`Children::birth`].
     pub(crate) fn seen(&self, pid: i32) -> Option<Exit> {

@@ -219,6 +219,7 @@ fn bear(
         unborn: placement::is_beyond_namespace(plan, cause.errno),
         error: report::stillborn(cause),
     })?;
+    setting.children.born(pid);
     let pidfd = pidfd_open(pid).with(|| format!("pidfd_open({pid})"))?;
     Ok(ProcessHandle::new(pid, pidfd))
 }

@@ -14,6 +14,7 @@ mod isolation;
 mod lives;
 mod order;
 mod output;
+mod pid_reuse;
 mod soak;
 mod states;
 mod stdio;
@@ -64,6 +65,7 @@ fn trials() -> Vec<Trial> {
         lives::cases(),
         output::cases(),
         soak::cases(),
+        pid_reuse::cases(),
     ]
     .concat();
     trials.extend(
