@@ -17,18 +17,25 @@ use crate::error::{Context, Result};
 use crate::plan::{Plan, PlanStep, Planned};
 use crate::sys::arena::Arena;
 
-/// Freezes `plan` into `arena`. `number` gives the number of each descriptor that the plan names.
+/// Freezes `plan` into `arena`. `numbers` are those of the descriptors that the plan names; `wake` and `birthplace`
+/// (-1 for none) those that it does not.
 pub fn freeze<'a>(
     arena: &'a Arena,
     plan: &Plan,
     numbers: &[RawFd],
     page: &'a Page,
     wake: RawFd,
+    birthplace: RawFd,
 ) -> Result<Frozen<'a>> {
     let steps = Freezer { arena, numbers }
         .steps(&plan.steps)
         .with(|| "freeze the plan")?;
-    Ok(Frozen { steps, page, wake })
+    Ok(Frozen {
+        steps,
+        page,
+        wake,
+        birthplace,
+    })
 }
 
 struct Freezer<'a, 'n> {

@@ -8,6 +8,7 @@ mod cgroups;
 mod default_fields;
 mod default_mounts;
 mod default_specs;
+mod descriptors;
 mod devices;
 mod exec_files;
 mod execs;
@@ -45,6 +46,7 @@ fn main() -> std::process::ExitCode {
         mounts::cases(&mut suite);
         mount_options::cases(&mut suite);
         rootfs::cases(&mut suite);
+        descriptors::cases(&mut suite);
         devices::cases(&mut suite);
         seccomp::cases(&mut suite);
         sysctls::cases(&mut suite);

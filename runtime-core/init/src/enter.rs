@@ -19,6 +19,9 @@ use crate::{
 /// Does the steps of `frozen` in order. The last one, `Execute`, does not return; when a step fails, or
 /// when none of them executed a program, the process ends with status 1.
 pub fn enter(frozen: Frozen<'_>) -> ! {
+    // Before all else, and not at execve: that looks its program up while close-on-exec ones are still open, so
+    // /proc/self/fd/N/../.. in the arguments of an image would start at a directory of the host (CVE-2024-21626).
+    raw::close_birthplace(frozen.birthplace);
     // Whatever the shim runs with: mount points get 0755 and 0644 at most. `Step::Umask` comes later.
     raw::umask(DEFAULT_UMASK);
     let mut child = Child {

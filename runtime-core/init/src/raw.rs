@@ -69,6 +69,11 @@ impl Fd {
         Self(i32::try_from(number).unwrap_or(-1))
     }
 
+    /// One that came with the birth.
+    const fn owning(number: i32) -> Self {
+        Self(number)
+    }
+
     /// Gives up closing it: the descriptor lives until execve closes it.
     pub const fn keep(self) -> i32 {
         let number = self.0;

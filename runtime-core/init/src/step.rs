@@ -325,6 +325,9 @@ pub struct Frozen<'a> {
     pub page: &'a Page,
     /// The child's end of the wake socket (SOCK_SEQPACKET, close-on-exec).
     pub wake: i32,
+    /// The cgroup's directory that clone3 was given, or -1: in the child's table because it was in its
+    /// maker's, and the first thing that goes.
+    pub birthplace: i32,
 }
 
 impl Copy for Step<InArena<'_>> {}

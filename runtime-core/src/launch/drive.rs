@@ -193,10 +193,13 @@ fn bear(
 ) -> std::result::Result<ProcessHandle, Fallen> {
     let arena = Arena::new().with(|| "mmap()")?;
     let numbers: Vec<_> = held.iter().map(Held::number).collect();
-    let frozen = freeze(&arena, plan, &numbers, page, wake.as_raw_fd())?;
+    let detached = placement::detached(plan, setting.cgroup)?;
+    let cgroup = detached.as_ref().map(AsFd::as_fd).or(setting.cgroup);
+    let birthplace = cgroup.map_or(-1, |fd| fd.as_raw_fd());
+    let frozen = freeze(&arena, plan, &numbers, page, wake.as_raw_fd(), birthplace)?;
     let mut keep = numbers.clone();
     keep.push(wake.as_raw_fd());
-    keep.extend(setting.cgroup.map(|fd| fd.as_raw_fd()));
+    keep.extend(cgroup.map(|fd| fd.as_raw_fd()));
     keep.sort_unstable();
     keep.dedup();
     let joins = plan
@@ -211,7 +214,7 @@ fn bear(
         affinity: plan.thread_affinity.as_deref(),
         keep_capabilities: plan.keep_capabilities,
         flags: plan.clone_flags,
-        cgroup: setting.cgroup,
+        cgroup,
         frozen,
     };
     let _birth = setting.children.birth();

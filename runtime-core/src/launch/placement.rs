@@ -10,7 +10,7 @@
 //! start a process only below its root, and only from there: ENOENT for a launch thread, which comes from
 //! outside (cgroups(7); seen on 6.1.176 for every exec).
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -18,8 +18,25 @@ use rsrun_init::step::Step;
 
 use crate::error::{Context, Error, Result};
 use crate::plan::Plan;
+use crate::sys::mount::{OPEN_TREE_CLONE, open_tree};
 
 const NEW_CGROUP: u64 = libc::CLONE_NEWCGROUP as u64;
+const NEW_PID: u64 = libc::CLONE_NEWPID as u64;
+
+/// What clone3 is given in place of `cgroup`, if that would be in sight: the directory again, by a mount of its own
+/// that is attached nowhere, so nothing is above it.
+///
+/// The child closes it first of all, but who is born in a joined pid namespace can be looked at, and stopped, before
+/// that: `/proc/PID/fd/N/../..` of the host's mount is the host. 45 µs on 6.18, so only there.
+pub fn detached(plan: &Plan, cgroup: Option<BorrowedFd<'_>>) -> Result<Option<OwnedFd>> {
+    let in_sight = plan.joins.iter().any(|join| join.flags & NEW_PID != 0);
+    match cgroup {
+        Some(cgroup) if in_sight => open_tree(cgroup, c"", OPEN_TREE_CLONE)
+            .with(|| "open_tree(cgroup)")
+            .map(Some),
+        _ => Ok(None),
+    }
+}
 
 /// Whether the birth failed because the thread had joined a cgroup namespace that it is not below.
 pub fn is_beyond_namespace(plan: &Plan, errno: Errno) -> bool {

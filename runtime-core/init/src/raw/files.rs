@@ -238,6 +238,13 @@ pub fn inherit(fd: i32) -> Outcome<()> {
     unsafe { call3(libc::SYS_fcntl, word(fd), word(libc::F_SETFD), 0) }.map(drop)
 }
 
+/// Closes the number, if there is one. Those of streams stay taken: what is opened next must not get them.
+pub fn close_birthplace(number: i32) {
+    if number > 2 {
+        drop(Fd::owning(number));
+    }
+}
+
 /// `close_range(from, ~0, CLOSE_RANGE_CLOEXEC)`.
 pub fn close_on_exec_from(from: u32) -> Outcome<()> {
     let flags = libc::CLOSE_RANGE_CLOEXEC as usize;

@@ -189,7 +189,12 @@ pub fn launch_with(steps: Steps, flags: u64, page: &'static Page) -> Running {
     let steps: &'static [_] = Box::leak(steps.into_boxed_slice());
     let (ours, theirs) = socket_pair();
     let wake = theirs.as_raw_fd();
-    let frozen = Frozen { steps, page, wake };
+    let frozen = Frozen {
+        steps,
+        page,
+        wake,
+        birthplace: -1,
+    };
     let portable = Portable(frozen);
     let body = move || {
         let portable = portable;

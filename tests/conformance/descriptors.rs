@@ -1,0 +1,79 @@
+//! Does any descriptor that a process has before its program runs lead out of the container?
+//!
+//! execve looks its program up while close-on-exec descriptors are open, and the arguments come from an image:
+//! `/proc/self/fd/N/../..` of a directory of the host is the host (CVE-2024-21626).
+use nix::unistd::Pid;
+use rsrun_tests::cli::bundle::Bundle;
+use rsrun_tests::cli::suite::Suite;
+use std::fs;
+
+/// More than any of these processes has.
+const NUMBERS: std::ops::Range<u32> = 3..40;
+
+pub(crate) fn cases(suite: &mut Suite) {
+    suite.case("no_descriptor_of_a_created_init_leads_to_the_host", |g| {
+        let b = g.bundle();
+        let host = climb(&g.work.join("base/busybox").to_string_lossy());
+        b.write();
+        let file = b.dir.join("pid");
+        b.call("create", &["--pid-file", &file.to_string_lossy()])
+            .ok();
+        let text = fs::read_to_string(&file).expect("a pid file");
+        let pid = Pid::from_raw(text.trim().parse().expect("a pid"));
+        // That it would be seen: the same from a directory that is the host's.
+        assert!(fs::exists(format!("/proc/self/cwd/{host}")).expect("a look"));
+        let held: Vec<_> = fs::read_dir(format!("/proc/{pid}/fd"))
+            .expect("descriptors")
+            .map(|entry| entry.expect("a descriptor").path())
+            .collect();
+        assert!(held.len() > 3, "{held:?}");
+        let out: Vec<_> = held
+            .iter()
+            .filter(|fd| fs::exists(fd.join(&host)).unwrap_or(false))
+            .map(|fd| fs::read_link(fd).expect("a descriptor"))
+            .collect();
+        assert!(out.is_empty(), "{out:?}");
+        Ok(())
+    });
+    suite.case(
+        "no_init_executes_a_program_of_the_host_by_a_descriptor",
+        |g| {
+            let host = climb(&g.work.join("base/busybox").to_string_lossy());
+            for number in NUMBERS {
+                let mut b = g.bundle();
+                b.args(&[&by_descriptor(number, &host), "echo", "escaped"]);
+                let out = b.run();
+                assert!(out.code != 0, "{number}: {}", out.stdout);
+            }
+            Ok(())
+        },
+    );
+    suite.case(
+        "no_exec_executes_a_program_of_the_host_by_a_descriptor",
+        |g| {
+            let host = climb(&g.work.join("base/busybox").to_string_lossy());
+            let mut b = g.bundle();
+            b.hold();
+            for number in NUMBERS {
+                let out = exec(&b, &by_descriptor(number, &host));
+                assert!(out.code != 0, "{number}: {}", out.stdout);
+            }
+            // That the same words work where the program is the container's.
+            assert_eq!(exec(&b, "/bin/busybox").ok().stdout, "escaped\n");
+            Ok(())
+        },
+    );
+}
+
+fn exec(b: &Bundle<'_>, program: &str) -> rsrun_tests::cli::runtime::Output {
+    b.on(&["exec"], &[program, "echo", "escaped"])
+}
+
+fn by_descriptor(number: u32, host: &str) -> String {
+    format!("/proc/self/fd/{number}/{host}")
+}
+
+/// From any directory to an absolute path of the host.
+fn climb(path: &str) -> String {
+    format!("{}{}", "../".repeat(24), path.trim_start_matches('/'))
+}
