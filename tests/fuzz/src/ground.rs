@@ -69,7 +69,7 @@ pub fn freezes(plan: &Plan) {
     let arena = Arena::new().expect("an arena");
     let page = SharedPage::new().expect("a page");
     let numbers: Vec<i32> = (100..).take(plan.fds.len()).collect();
-    let frozen = freeze(&arena, plan, &numbers, &page, 99)
+    let frozen = freeze(&arena, plan, &numbers, &page, 99, -1)
         .unwrap_or_else(|error| panic!("an accepted plan does not freeze: {error}"));
     assert_eq!(frozen.steps.len(), plan.steps.len());
     assert!(!explain(plan).is_empty());
