@@ -266,9 +266,7 @@ impl Sandbox {
         );
         lines
     }
-}
 
-impl Sandbox {
     /// Every request that is not answered, with what it waits for.
     fn requests(&self) -> Vec<String> {
         let owners = self.owners.borrow();

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::canary::{self, Canary};
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::sys::stat::Mode;
+use rsrun_tests::cli::facts;
 use rsrun_tests::cli::ground::Ground;
 use rsrun_tests::cli::oracle;
 
@@ -89,42 +90,30 @@ impl Mounted {
     }
 
     fn is_same(&self, other: &Self) -> bool {
-        let identity = |m: &Self| {
-            (
-                m.root.clone(),
-                m.read_only,
-                m.kind.clone(),
-                m.source.clone(),
-            )
-        };
-        identity(self) == identity(other)
+        self.root == other.root
+            && self.read_only == other.read_only
+            && self.kind == other.kind
+            && self.source == other.source
     }
 }
 
 /// The mounts of a process below its root.
 pub fn mounts_of(pid: u32, stage: &Stage<'_>) -> Vec<Mounted> {
     let bundle = format!("/bundles/{}", stage.bundle.id);
-    let read = |line: &str| {
-        let (before, after) = line.split_once(" - ")?;
-        let before: Vec<&str> = before.split(' ').collect();
-        let mut after = after.split(' ');
-        // The root may have been moved aside when it was mounted already: it is the same directory.
-        let root = before.get(3)?.replace(
-            &format!("{bundle}/.aside/swapped"),
-            &format!("{bundle}/rootfs"),
-        );
-        Some(Mounted {
-            device: (*before.get(2)?).to_owned(),
-            root,
-            point: (*before.get(4)?).to_owned(),
-            read_only: before.get(5)?.split(',').any(|word| word == "ro"),
-            kind: after.next()?.to_owned(),
-            source: after.next()?.to_owned(),
+    facts::mounts(&text(&format!("/proc/{pid}/mountinfo")))
+        .into_iter()
+        .map(|mount| Mounted {
+            read_only: mount.has("ro"),
+            device: mount.device,
+            // The root may have been moved aside when it was mounted already: it is the same directory.
+            root: mount.root.replace(
+                &format!("{bundle}/.aside/swapped"),
+                &format!("{bundle}/rootfs"),
+            ),
+            point: mount.point,
+            kind: mount.kind,
+            source: mount.source,
         })
-    };
-    text(&format!("/proc/{pid}/mountinfo"))
-        .lines()
-        .filter_map(read)
         .collect()
 }
 

@@ -296,10 +296,7 @@ pub const SCENES: [Scene; 9] = [
             "rootfs/dev/tty",
         ],
         spec: |stage| {
-            mounts(
-                stage,
-                vec![pseudo("proc", "/proc"), pseudo("devpts", "/dev/pts")],
-            );
+            with_terminals(stage);
             stage.bundle.set("/process/terminal", json!(true));
         },
         mounts: &[],
@@ -343,12 +340,7 @@ pub const SCENES: [Scene; 9] = [
             "rootfs/dev/null",
             "rootfs/dev/tty",
         ],
-        spec: |stage| {
-            mounts(
-                stage,
-                vec![pseudo("proc", "/proc"), pseudo("devpts", "/dev/pts")],
-            );
-        },
+        spec: with_terminals,
         mounts: &[],
     },
 ];
@@ -356,6 +348,13 @@ pub const SCENES: [Scene; 9] = [
 fn mounts(stage: &mut Stage<'_>, list: Vec<Value>) {
     stage.bundle.set("/mounts", Value::Array(list));
     stage.bundle.args(&["/bin/probe", "call", "34"]);
+}
+
+fn with_terminals(stage: &mut Stage<'_>) {
+    mounts(
+        stage,
+        vec![pseudo("proc", "/proc"), pseudo("devpts", "/dev/pts")],
+    );
 }
 
 fn pseudo(kind: &str, at: &str) -> Value {

@@ -1,7 +1,7 @@
 //! Is an added process in the same container, with what its own flags or process file ask?
 use nix::sys::signal::{Signal, kill};
 use rsrun_tests::cli::bundle::wait_exit;
-use rsrun_tests::cli::facts::Facts;
+use rsrun_tests::cli::facts::{Facts, namespace_of};
 use rsrun_tests::cli::suite::Suite;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -20,8 +20,7 @@ fn place(suite: &mut Suite) {
         let pid = b.hold();
         let facts = b.exec_facts(&[]);
         for kind in ["pid", "net", "ipc", "uts", "mnt", "cgroup", "user", "time"] {
-            let init = fs::read_link(format!("/proc/{pid}/ns/{kind}")).expect("a link");
-            assert_eq!(facts.ns(kind), init.to_string_lossy(), "{kind}");
+            assert_eq!(facts.ns(kind), namespace_of(pid, kind), "{kind}");
         }
         assert!(facts.list("/processes").contains("1"));
         Ok(())

@@ -1,5 +1,6 @@
 //! Does a user namespace go with namespaces that are not its own: one that is joined, the pids of the host?
 use crate::user_namespaces::{ONE, map};
+use rsrun_tests::cli::facts::namespace_of;
 use rsrun_tests::cli::suite::Suite;
 use serde_json::json;
 use std::fs;
@@ -28,13 +29,7 @@ fn joined(suite: &mut Suite) {
         }
         let facts = b.facts();
         for file in ["user", "net", "ipc", "uts"] {
-            assert_eq!(
-                facts.ns(file),
-                fs::read_link(format!("/proc/{pid}/ns/{file}"))
-                    .expect("a link")
-                    .to_string_lossy(),
-                "{file}"
-            );
+            assert_eq!(facts.ns(file), namespace_of(pid, file), "{file}");
         }
         assert_eq!(
             (facts.number("/pid"), facts.mount("/proc").kind.as_str()),
@@ -54,12 +49,7 @@ fn joined(suite: &mut Suite) {
                 b.join(kind, &format!("/proc/{pid}/ns/{kind}"));
             }
             let facts = b.facts();
-            assert_eq!(
-                facts.ns("pid"),
-                fs::read_link(format!("/proc/{pid}/ns/pid"))
-                    .expect("a link")
-                    .to_string_lossy()
-            );
+            assert_eq!(facts.ns("pid"), namespace_of(pid, "pid"));
             assert!(facts.number("/pid") > 1);
             Ok(())
         },
@@ -75,12 +65,7 @@ fn joined(suite: &mut Suite) {
                 .join("user", &format!("/proc/{pid}/ns/user"));
             b.hold();
             let facts = b.exec_facts(&[]);
-            assert_eq!(
-                facts.ns("user"),
-                fs::read_link(format!("/proc/{pid}/ns/user"))
-                    .expect("a link")
-                    .to_string_lossy()
-            );
+            assert_eq!(facts.ns("user"), namespace_of(pid, "user"));
             Ok(())
         },
     );

@@ -25,6 +25,19 @@ fn copy_up(
     }
 }
 
+/// A child that waits in this root, with /work covered by a tmpfs that has what it held.
+fn covered(rootfs: &Rootfs, flags: u64) -> Running {
+    let tree = rootfs.tree();
+    let steps = vec![
+        copy_up("/work", flags, &[]),
+        Step::PivotRoot,
+        Step::Ready { wait: true },
+    ];
+    let mut child = launch(in_root(&tree, steps), NEW_NAMESPACES);
+    child.expect(Wake::Ready);
+    child
+}
+
 #[test]
 #[ignore = "needs root"]
 fn the_tmpfs_holds_what_the_directory_held() {
@@ -60,14 +73,7 @@ fn the_tmpfs_holds_what_the_directory_held() {
         .modified()
         .unwrap();
 
-    let tree = rootfs.tree();
-    let steps = vec![
-        copy_up("/work", 0, &[]),
-        Step::PivotRoot,
-        Step::Ready { wait: true },
-    ];
-    let mut child = launch(in_root(&tree, steps), NEW_NAMESPACES);
-    child.expect(Wake::Ready);
+    let child = covered(&rootfs, 0);
     let to = child.inside("/work");
     let owner = |path: &str| {
         let inode = fs::symlink_metadata(to.join(path)).unwrap();
@@ -118,14 +124,7 @@ fn extended_attributes_of_files_and_directories_are_copied() {
     set_attribute(&from.join("dir"), "trusted.overlay.opaque", b"y");
     set_attribute(&from, "trusted.top", b"");
 
-    let tree = rootfs.tree();
-    let steps = vec![
-        copy_up("/work", 0, &[]),
-        Step::PivotRoot,
-        Step::Ready { wait: true },
-    ];
-    let mut child = launch(in_root(&tree, steps), NEW_NAMESPACES);
-    child.expect(Wake::Ready);
+    let child = covered(&rootfs, 0);
     let to = child.inside("/work");
     let file = to.join("file");
     assert_eq!(attribute(&file, "security.capability"), Some(capability));
@@ -175,14 +174,7 @@ fn attribute(path: &std::path::Path, name: &str) -> Option<Vec<u8>> {
 fn a_read_only_tmpfs_is_filled_before_it_is_read_only() {
     let rootfs = Rootfs::new();
     fs::write(rootfs.join("work/file"), "x").unwrap();
-    let tree = rootfs.tree();
-    let steps = vec![
-        copy_up("/work", libc::MOUNT_ATTR_RDONLY, &[]),
-        Step::PivotRoot,
-        Step::Ready { wait: true },
-    ];
-    let mut child = launch(in_root(&tree, steps), NEW_NAMESPACES);
-    child.expect(Wake::Ready);
+    let child = covered(&rootfs, libc::MOUNT_ATTR_RDONLY);
     let to = child.inside("/work");
     assert_eq!(fs::read(to.join("file")).unwrap(), b"x");
     let written = fs::write(to.join("new"), "");

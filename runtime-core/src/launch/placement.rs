@@ -18,10 +18,8 @@ use rsrun_init::step::Step;
 
 use crate::error::{Context, Error, Result};
 use crate::plan::Plan;
+use crate::plan::namespaces::{CGROUP, PID};
 use crate::sys::mount::{OPEN_TREE_CLONE, open_tree};
-
-const NEW_CGROUP: u64 = libc::CLONE_NEWCGROUP as u64;
-const NEW_PID: u64 = libc::CLONE_NEWPID as u64;
 
 /// What clone3 is given in place of `cgroup`, if that would be in sight: the directory again, by a mount of its own
 /// that is attached nowhere, so nothing is above it.
@@ -29,7 +27,7 @@ const NEW_PID: u64 = libc::CLONE_NEWPID as u64;
 /// The child closes it first of all, but who is born in a joined pid namespace can be looked at, and stopped, before
 /// that: `/proc/PID/fd/N/../..` of the host's mount is the host. 45 µs on 6.18, so only there.
 pub fn detached(plan: &Plan, cgroup: Option<BorrowedFd<'_>>) -> Result<Option<OwnedFd>> {
-    let in_sight = plan.joins.iter().any(|join| join.flags & NEW_PID != 0);
+    let in_sight = plan.joins.iter().any(|join| join.flags & PID != 0);
     match cgroup {
         Some(cgroup) if in_sight => open_tree(cgroup, c"", OPEN_TREE_CLONE)
             .with(|| "open_tree(cgroup)")
@@ -40,7 +38,7 @@ pub fn detached(plan: &Plan, cgroup: Option<BorrowedFd<'_>>) -> Result<Option<Ow
 
 /// Whether the birth failed because the thread had joined a cgroup namespace that it is not below.
 pub fn is_beyond_namespace(plan: &Plan, errno: Errno) -> bool {
-    let joined = plan.joins.iter().any(|join| join.flags & NEW_CGROUP != 0);
+    let joined = plan.joins.iter().any(|join| join.flags & CGROUP != 0);
     errno == Errno::ENOENT && joined
 }
 
@@ -52,10 +50,10 @@ pub fn after_birth(plan: &Plan) -> Option<Plan> {
         .iter()
         .position(|step| matches!(step, Step::AwaitAdoption))?;
     let mut plan = plan.clone();
-    if plan.clone_flags & NEW_CGROUP != 0 {
-        plan.clone_flags &= !NEW_CGROUP;
+    if plan.clone_flags & CGROUP != 0 {
+        plan.clone_flags &= !CGROUP;
         plan.steps
-            .insert(waits + 1, Step::Unshare { flags: NEW_CGROUP });
+            .insert(waits + 1, Step::Unshare { flags: CGROUP });
     }
     Some(plan)
 }

@@ -21,6 +21,7 @@ use self::record::Record;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::id::ContainerId;
 use crate::process::Exit;
+use crate::sys::fds::read_all;
 
 const STATE: &str = "state.json";
 const EXIT: &str = "exit.json";
@@ -316,7 +317,7 @@ impl Entry {
             ));
         }
         let mut content = Vec::with_capacity(usize::try_from(stat.st_size).unwrap_or(0));
-        read_all(file.as_fd(), &mut content).with(|| format!("read({})", self.at(name)))?;
+        read_all(&file, &mut content).with(|| format!("read({})", self.at(name)))?;
         Ok(content)
     }
 
@@ -346,18 +347,6 @@ impl Entry {
         // file, an old boot id) is recognised and can be deleted. Where the root is no tmpfs, three
         // of them were a quarter of a short container's life.
         write_all(file.as_fd(), content).with(|| format!("write({})", self.at(name)))
-    }
-}
-
-pub(crate) fn read_all(file: BorrowedFd<'_>, content: &mut Vec<u8>) -> nix::Result<()> {
-    let mut buffer = [0u8; 16 << 10];
-    loop {
-        match nix::unistd::read(file, &mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(length) => content.extend_from_slice(buffer.get(..length).unwrap_or_default()),
-            Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno),
-        }
     }
 }
 

@@ -1,7 +1,9 @@
-//! Small things about descriptors: eventfd(2), memfd_create(2), duplicates above a number.
+//! Small things about descriptors: eventfd(2), memfd_create(2), duplicates above a number, reading to the end.
 
 use std::ffi::CStr;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
 
 use super::checked;
 
@@ -54,4 +56,17 @@ pub fn adopt(number: RawFd) -> nix::Result<OwnedFd> {
 pub(crate) fn received(number: RawFd) -> OwnedFd {
     // SAFETY: the kernel just installed this descriptor for us; the control message is its only mention.
     unsafe { OwnedFd::from_raw_fd(number) }
+}
+
+/// Appends all of a file from where it stands to its end.
+pub fn read_all(file: impl AsFd, content: &mut Vec<u8>) -> nix::Result<()> {
+    let mut buffer = [0u8; 16 << 10];
+    loop {
+        match nix::unistd::read(&file, &mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(length) => content.extend_from_slice(buffer.get(..length).unwrap_or_default()),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
 }

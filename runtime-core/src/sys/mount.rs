@@ -166,15 +166,14 @@ pub fn null_device() -> nix::Result<OwnedFd> {
     use nix::sys::stat::{Mode, SFlag, makedev, mknodat};
     use nix::unistd::{UnlinkatFlags, unlinkat};
     let mut kept = NULLS.lock().unwrap_or_else(PoisonError::into_inner);
-    let tree = match kept.take() {
+    let tree = match &mut *kept {
         Some(tree) => tree,
-        None => {
+        none => {
             let context = fsopen(c"tmpfs")?;
             fsconfig_create(context.as_fd())?;
-            fsmount(context.as_fd(), 0)?
+            none.insert(fsmount(context.as_fd(), 0)?)
         }
     };
-    let tree = kept.insert(tree);
     let all = Mode::from_bits_truncate(0o666);
     mknodat(&*tree, c"null", SFlag::S_IFCHR, all, makedev(1, 3))?;
     let opened = openat(

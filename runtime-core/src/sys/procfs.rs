@@ -75,13 +75,8 @@ pub fn read(path: &str) -> nix::Result<String> {
 pub fn read_all(path: &str) -> nix::Result<String> {
     let file = open(path, OFlag::O_RDONLY)?;
     let mut text = Vec::new();
-    let mut buffer = [0u8; 4096];
-    loop {
-        match nix::unistd::read(&file, &mut buffer)? {
-            0 => return Ok(String::from_utf8_lossy(&text).into_owned()),
-            length => text.extend_from_slice(buffer.get(..length).unwrap_or_default()),
-        }
-    }
+    super::fds::read_all(&file, &mut text)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// The id of this boot: facts of another name nothing today.

@@ -1,6 +1,8 @@
 //! What the probe saw inside a container, in words of the cases.
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::fs;
 
 /// The names of all capabilities in order of their numbers.
 pub const CAPABILITIES: [&str; 41] = [
@@ -156,9 +158,18 @@ impl Facts {
     }
 }
 
+/// The link of a namespace of a process of the host, in the words of [`Facts::ns`].
+#[track_caller]
+pub fn namespace_of(pid: impl Display, kind: &str) -> String {
+    let link = fs::read_link(format!("/proc/{pid}/ns/{kind}")).expect("a link");
+    link.to_string_lossy().into_owned()
+}
+
 /// One line of mountinfo.
 #[derive(Debug, Clone)]
 pub struct Mount {
+    /// Device of its file system, `MAJOR:MINOR`.
+    pub device: String,
     /// Root of the mount within its file system.
     pub root: String,
     /// Where it is mounted.
@@ -195,6 +206,7 @@ pub fn mounts(text: &str) -> Vec<Mount> {
         let head: Vec<&str> = head.split(' ').collect();
         let mut tail = tail.splitn(3, ' ');
         Some(Mount {
+            device: (*head.get(2)?).to_string(),
             root: (*head.get(3)?).to_string(),
             point: (*head.get(4)?).to_string(),
             options: set(head.get(5)?),
