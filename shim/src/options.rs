@@ -28,8 +28,9 @@ pub struct Options {
     pub systemd_cgroup: bool,
 }
 
-/// State root when the options name none.
-const DEFAULT_ROOT: &str = "/run/rsrun";
+/// State root when the options name none. Not the command line's: `rsrun list` would take the directories of
+/// containerd's namespaces for damaged containers, and a container could not be called `default`.
+const DEFAULT_ROOT: &str = "/run/containerd/rsrun";
 
 /// Largest file of options that is read.
 const LARGEST_CONFIG: u64 = 1 << 20;
@@ -274,7 +275,7 @@ mod tests {
         );
         assert_eq!(
             Options::default().state_root("default"),
-            Path::new("/run/rsrun/default")
+            Path::new("/run/containerd/rsrun/default")
         );
     }
 

@@ -72,7 +72,12 @@ fn walk(directory: &Path, name: &str, found: &mut Vec<PathBuf>) {
 /// Directories and files below the places of runtime state that carry `id` in their name.
 pub fn state_of(id: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for root in ["/run/rsrun", "/run/containerd/runc", "/run/runc"] {
+    for root in [
+        "/run/containerd/rsrun",
+        "/run/rsrun",
+        "/run/containerd/runc",
+        "/run/runc",
+    ] {
         search(Path::new(root), id, &mut found);
     }
     found
