@@ -14,6 +14,9 @@ loads() {
     if grep 'level=error' <<< "$said"; then return 1; fi
     table=$(awk '/^ *\[/ { on = 0 } /runtimes\.rsrun\]/ { on = 1 } on' <<< "$said")
     grep -q 'io.containerd.rsrun.v2' <<< "$table" || { echo "no runtime rsrun in what containerd $version read"; return 1; }
+    # The CRI plugin does not load without it.
+    key=$(sed -n "s/^ *default_runtime_name = ['\"]\(.*\)['\"]/\1/p" <<< "$said" | head -1)
+    grep -q "runtimes\.$key\]" <<< "$said" || { echo "the default runtime '$key' has no table in containerd $version"; return 1; }
     for key in $(awk '/^ *\[/ { on = 0 } /runtimes\.rsrun\]/ { on = 1; next } on' "$file" | sed -n 's/^ *\([a-z_]*\) *=.*/\1/p'); do
         grep -q "^ *$key = " <<< "$table" || { echo "containerd $version knows no $key"; return 1; }
     done

@@ -1,6 +1,6 @@
 //! The words of the command line: runc's commands, options and defaults.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 
@@ -24,9 +24,10 @@ pub struct Args {
 /// Options of every command.
 #[derive(Debug, Group)]
 pub struct Global {
-    /// Directory of the containers' state.
-    #[arg(long, default_value = "/run/rsrun", value_name = "DIR")]
-    pub root: PathBuf,
+    /// Directory of the containers' state [default: /run/rsrun; containers of containerd have theirs in
+    /// /run/containerd/rsrun/NAMESPACE]
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
     /// File that the log is appended to (default: standard error, errors only).
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
@@ -42,6 +43,20 @@ pub struct Global {
     /// Work without root; only false and auto are supported.
     #[arg(long, default_value = "auto", value_name = "WORD")]
     pub rootless: Rootless,
+}
+
+impl Global {
+    /// Where the containers of this command line have their state.
+    pub fn root(&self) -> &Path {
+        self.root.as_deref().unwrap_or(Path::new("/run/rsrun"))
+    }
+
+    /// Where the containers of a namespace of containerd have theirs: the shim's own default, if none is named.
+    pub fn root_of(&self, ctr_ns: &str) -> PathBuf {
+        let root = self.root.as_deref();
+        root.unwrap_or(Path::new("/run/containerd/rsrun"))
+            .join(ctr_ns)
+    }
 }
 
 /// Whether to work without root.
@@ -104,7 +119,7 @@ pub enum Command {
 /// `debug`
 #[derive(Debug, Group)]
 pub struct Debug {
-    /// Namespace of containerd: the container's state is below ROOT/NAMESPACE.
+    /// Namespace of containerd: the container's state is below ROOT/NAMESPACE, ROOT being the shim's default if none is given.
     #[arg(short, long, value_name = "NAMESPACE")]
     pub namespace: Option<String>,
     /// Socket of the shim, where it is known and the container is not.

@@ -1,5 +1,5 @@
 //! Do list, ps, spec, features, events, version and the log speak as those who parse runc's expect?
-use rsrun_tests::cli::suite::Suite;
+use rsrun_tests::cli::suite::{Suite, skip};
 use serde_json::{Value, json};
 use std::fs;
 
@@ -275,6 +275,16 @@ fn told(suite: &mut Suite) {
             "spec", "features", "ps", "update", "events",
         ] {
             assert!(text.contains(verb), "no {verb} in {text}");
+        }
+        Ok(())
+    });
+    suite.case("help_tells_where_state_is_kept", |g| {
+        if g.runtime.runc.is_some() {
+            skip("its own root");
+        }
+        let text = g.runtime.call(["--help"]).ok().stdout;
+        for root in ["/run/rsrun;", "/run/containerd/rsrun/NAMESPACE"] {
+            assert!(text.contains(root), "no {root} in {text}");
         }
         Ok(())
     });

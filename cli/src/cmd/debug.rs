@@ -38,8 +38,8 @@ fn socket_of(global: &Global, debug: &Debug) -> Result<PathBuf> {
         ));
     };
     let root = match &debug.namespace {
-        Some(namespace) => global.root.join(namespace),
-        None => global.root.clone(),
+        Some(namespace) => global.root_of(namespace),
+        None => global.root().to_owned(),
     };
     let container = Containers::open(&absolute(&root)?)?.get(&ContainerId::parse(id)?)?;
     let record = container.record();

@@ -56,7 +56,7 @@ fn containers(global: &Global) -> Result<Containers> {
             "--rootless true: rootless containers are not supported",
         ));
     }
-    Containers::open(&absolute(&global.root)?)
+    Containers::open(&absolute(global.root())?)
 }
 
 fn container(global: &Global, id: &str) -> Result<Container> {

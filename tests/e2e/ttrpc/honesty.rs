@@ -19,7 +19,7 @@ pub fn cases() -> Vec<Case<ByHand>> {
     ]
 }
 
-/// `rsrun --root /run/rsrun debug --namespace … ID`
+/// `rsrun debug --namespace … ID`, which knows the root that a shim without options has.
 fn debug(s: &ByHand, id: &str) -> Check<Outcome> {
     let mut rsrun = Command::new(s.places.bin.join("rsrun"));
     rsrun.args(["debug", "--namespace", s.ctr_ns(), id]);

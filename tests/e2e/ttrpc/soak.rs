@@ -84,7 +84,7 @@ fn execs_leave_nothing(s: &ByHand) -> Check {
         init: Pid::from_raw(init.try_into()?),
         places: [
             s.bundle(&task.id),
-            Path::new("/run/rsrun").join(s.ctr_ns()),
+            Path::new("/run/containerd/rsrun").join(s.ctr_ns()),
             s.directory().join("work"),
         ],
     };
