@@ -126,7 +126,7 @@ pub fn accepts(path: &Path) -> bool {
 /// dead and unlink it. So the socket listens under a name of our own, is made private there, and is then
 /// linked to its place, which fails when that is taken: whoever sees it sees it accept.
 fn listen_on(path: &Path) -> io::Result<UnixListener> {
-    let own = path.with_file_name(format!(".{}", std::process::id()));
+    let own = path.with_file_name(format!("{}{}", own_prefix(path), std::process::id()));
     let _ = fs::remove_file(&own);
     let fd = socket(
         AddressFamily::Unix,
@@ -143,6 +143,27 @@ fn listen_on(path: &Path) -> io::Result<UnixListener> {
         });
     let _ = fs::remove_file(&own);
     placed.map(|()| UnixListener::from(fd))
+}
+
+/// How the names begin under which a socket for `path` listens before it is in its place: shorter than the
+/// place itself, and told from those of other sandboxes.
+fn own_prefix(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    format!(".{}.", name.chars().take(16).collect::<String>())
+}
+
+/// Removes the socket at `path`, which nobody serves, and what a killed [`claim`] has left beside it.
+pub fn remove_dead(path: &Path) {
+    let _ = fs::remove_file(path);
+    let Some(dir) = path.parent() else { return };
+    let prefix = own_prefix(path);
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let claimant = name.to_str().and_then(|name| name.strip_prefix(&prefix));
+        if claimant.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 #[cfg(test)]
@@ -189,6 +210,29 @@ mod tests {
         assert!(
             matches!(claim(&path).unwrap(), Claim::Ours(_)),
             "the file alone does not serve"
+        );
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn what_a_killed_claim_left_is_removed_and_a_living_one_s_is_not() {
+        let dir = std::env::temp_dir().join(format!("rsrun-dead-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let path = dir.join("0123456789abcdef-and-more");
+        let of = |pid: &str| dir.join(format!("{}{pid}", own_prefix(&path)));
+        // No pid is that large.
+        let (dead, living, other) = (
+            of("4194305"),
+            of("1"),
+            dir.join(".fedcba9876543210.4194305"),
+        );
+        for file in [&path, &dead, &living, &other] {
+            fs::write(file, "").unwrap();
+        }
+        remove_dead(&path);
+        assert_eq!(
+            [&path, &dead, &living, &other].map(|file| file.exists()),
+            [false, false, true, true]
         );
         fs::remove_dir_all(dir).unwrap();
     }

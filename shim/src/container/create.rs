@@ -246,5 +246,26 @@ pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> Result<()> {
         std::io::Write::write_all(&mut file, content)?;
         fs::rename(&temporary, path)
     };
-    write().map_err(|e| Failure::unknown(format!("write {}: {e}", path.display())))
+    write().map_err(|e| {
+        let _ = fs::remove_file(&temporary);
+        Failure::unknown(format!("write {}: {e}", path.display()))
+    })
+}
+
+/// Removes what [`write_atomic`] leaves in `bundle` when it is killed half-way.
+pub fn remove_half_written(bundle: &Path) {
+    for entry in fs::read_dir(bundle).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let of_ours = |name: &str| {
+            let notes = ["address", STATE_ROOT_FILE, crate::mode::delete::EXIT_FILE];
+            notes.contains(&name) || name.ends_with(".pid")
+        };
+        if name
+            .to_str()
+            .and_then(|name| name.strip_prefix('.'))
+            .is_some_and(of_ours)
+        {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }

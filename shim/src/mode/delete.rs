@@ -14,7 +14,7 @@ use rsrun_core::container::Deleted;
 use rsrun_core::{Cancel, ContainerId, Containers, Exit};
 
 use crate::args::Args;
-use crate::container::create::{STATE_ROOT_FILE, write_atomic};
+use crate::container::create::{STATE_ROOT_FILE, remove_half_written, write_atomic};
 use crate::convert;
 use crate::mounts;
 use crate::options::Options;
@@ -42,7 +42,8 @@ pub fn run(args: &Args) -> Result<(), String> {
     for place in ["rootfs", "idmapped"] {
         mounts::unmount_all(&bundle.join(place)).map_err(|e| format!("delete {id}: {e}"))?;
     }
-    clean_group(&store, &bundle, &id, &cancel)?;
+    clean_group(args, &store, &bundle, &id, &cancel)?;
+    remove_half_written(&bundle);
     answer(&bundle, &deleted)
 }
 
@@ -65,19 +66,21 @@ fn state_root(bundle: &Path, ctr_ns: &str) -> PathBuf {
 /// containerd ≥ 2.0 calls only for the first container of a pod when the serving process has died; then the rest
 /// of the pod is ours to clean. While it lives, the others are none of our business, and neither is its socket.
 fn clean_group(
+    args: &Args,
     store: &Containers,
     bundle: &Path,
     id: &ContainerId,
     cancel: &Cancel,
 ) -> Result<(), String> {
     let group = spec::group_of(bundle, id.as_str()).unwrap_or_else(|_| id.to_string());
-    let Some(path) = socket_path(bundle) else {
-        return Ok(());
-    };
-    if group != id.as_str() || socket::accepts(&path) {
+    if group != id.as_str() {
         return Ok(());
     }
-    let _ = fs::remove_file(&path);
+    let path = socket_path(args, bundle, &group)?;
+    if socket::accepts(&path) {
+        return Ok(());
+    }
+    socket::remove_dead(&path);
     for (name, container) in store.list().map_err(|e| e.to_string())? {
         let Ok(container) = container else { continue };
         if name == *id || container.record().group.as_deref() != Some(group.as_str()) {
@@ -99,10 +102,14 @@ fn clean_group(
     Ok(())
 }
 
-/// Where the serving process of the bundle listens.
-fn socket_path(bundle: &Path) -> Option<PathBuf> {
-    let address = fs::read_to_string(bundle.join("address")).ok()?;
-    address.trim().strip_prefix("unix://").map(PathBuf::from)
+/// Where the serving process of the bundle listens; if its `start` did not come to say so, where it would.
+fn socket_path(args: &Args, bundle: &Path, group: &str) -> Result<PathBuf, String> {
+    let noted = fs::read_to_string(bundle.join("address")).ok();
+    let noted = noted.and_then(|text| Some(text.trim().strip_prefix("unix://")?.into()));
+    match noted {
+        Some(path) => Ok(path),
+        None => socket::path(None, &args.address, &args.ctr_ns, group),
+    }
 }
 
 /// The exit as it was recorded, if the container ended by itself.
@@ -125,7 +132,7 @@ fn answer(bundle: &Path, deleted: &Deleted) -> Result<(), String> {
 }
 
 /// The exit of a container whose record is gone, in its bundle.
-const EXIT_FILE: &str = "rsrun-exit";
+pub const EXIT_FILE: &str = "rsrun-exit";
 
 fn leave_exit(bundle: &Path, exit: &Exit) -> Result<(), String> {
     let text = serde_json::to_vec(exit).map_err(|e| e.to_string())?;

@@ -15,12 +15,13 @@ use rsrun_core::sys::heap::UnforkedHeap;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::low_level::pipe;
 use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe::Receiver as PipeReader;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::LocalSet;
 use tokio::time::{sleep, timeout};
 
 use super::NAME;
-use super::start::LISTENER;
+use super::start::{LEASE, LISTENER};
 use crate::args::Args;
 use crate::event::Outbox;
 use crate::journal;
@@ -46,6 +47,12 @@ pub fn run(args: &Args, heap: &'static UnforkedHeap) -> Result<(), String> {
         args.group.clone()
     };
     let (listener, path) = listener(args)?;
+    // Only our own `start` names the group, and leaves the lease beside the listener.
+    let lease = if args.group.is_empty() {
+        None
+    } else {
+        fds::adopt(LEASE).ok()
+    };
     journal::open(Path::new("log"), &args.ctr_ns, &group, args.debug);
     // The bundle of the first container must be removable while others live.
     #[allow(clippy::disallowed_methods, reason = "before there is another thread")]
@@ -57,7 +64,7 @@ pub fn run(args: &Args, heap: &'static UnforkedHeap) -> Result<(), String> {
     let runtime = runtime.map_err(|e| format!("event loop: {e}"))?;
     let outbox = Outbox::new(ttrpc_address, args.ctr_ns.clone());
     let sandbox = Sandbox::new(args.ctr_ns.clone(), group, outbox, heap);
-    let served = LocalSet::new().block_on(&runtime, serve(listener, &path, sandbox));
+    let served = LocalSet::new().block_on(&runtime, serve(listener, &path, sandbox, lease));
     served.map_err(|e| format!("serve {}: {e}", path.display()))
 }
 
@@ -98,8 +105,14 @@ fn is_listening(fd: &OwnedFd) -> bool {
     getsockopt(fd, AcceptConn).unwrap_or(false)
 }
 
-async fn serve(listener: StdListener, path: &Path, sandbox: Rc<Sandbox>) -> io::Result<()> {
+async fn serve(
+    listener: StdListener,
+    path: &Path,
+    sandbox: Rc<Sandbox>,
+    lease: Option<OwnedFd>,
+) -> io::Result<()> {
     let listener = UnixListener::from_std(listener)?;
+    let mut lease = lease.and_then(|fd| PipeReader::from_owned_fd(fd).ok());
     let mut children = signal(&[SIGCHLD])?;
     let mut ends = signal(&[SIGTERM, SIGINT])?;
     let mut dumps = signal(&[SIGUSR1])?;
@@ -131,6 +144,10 @@ async fn serve(listener: StdListener, path: &Path, sandbox: Rc<Sandbox>) -> io::
             }
             () = heard(&mut dumps) => sandbox.describe().iter().for_each(|line| log::info!("{line}")),
             () = heard(&mut others) => log::warn!("a signal that means nothing here is ignored"),
+            () = abandoned(&mut lease) => {
+                log::warn!("our start was killed before it told where we serve");
+                sandbox.wish_end();
+            }
             () = sandbox.changed.notified() => {}
             () = asked_again => {}
         }
@@ -148,6 +165,18 @@ async fn serve(listener: StdListener, path: &Path, sandbox: Rc<Sandbox>) -> io::
         log::error!("{unsent} events were not taken by containerd in time");
     }
     Ok(())
+}
+
+/// Comes back when `start` has ended without telling anybody of us.
+async fn abandoned(lease: &mut Option<PipeReader>) {
+    let ended = match lease {
+        Some(pipe) => !matches!(pipe.read(&mut [0]).await, Ok(1)),
+        None => false,
+    };
+    *lease = None;
+    if !ended {
+        std::future::pending().await
+    }
 }
 
 fn take(stream: UnixStream, sandbox: &Rc<Sandbox>, limits: &Rc<Limits>) {

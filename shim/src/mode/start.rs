@@ -7,7 +7,7 @@
 use std::env;
 use std::ffi::{CString, OsString};
 use std::fs::{self, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{PipeWriter, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::net::UnixListener;
@@ -15,7 +15,7 @@ use std::path::{Component, Path, PathBuf};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getppid};
-use rsrun_core::sys::{exe, spawn};
+use rsrun_core::sys::{exe, fds, spawn};
 
 use super::NAME;
 use crate::args::Args;
@@ -29,6 +29,10 @@ const LARGEST_MESSAGE: u64 = 10 << 20;
 
 /// Number of the descriptor on which the serving process finds its listener.
 pub const LISTENER: i32 = 3;
+
+/// Number of the descriptor on which it hears whether `start` came to its end: a byte when the answer is given,
+/// the end of the file without one when `start` was killed before, so that nobody will ever come.
+pub const LEASE: i32 = 4;
 
 /// Largest value of `oom_score_adj`.
 const LARGEST_OOM_SCORE: i32 = 1000;
@@ -52,27 +56,39 @@ pub fn run(args: &Args) -> Result<(), String> {
         &group,
     )?;
     let address = socket::address(&path);
-    match socket::claim(&path).map_err(|e| format!("socket {}: {e}", path.display()))? {
-        Claim::Served => write_address(&bundle, &address)?,
-        Claim::Ours(listener) => {
-            let launched = launch(args, &call, &group, &path, &listener).and_then(|pid| {
-                let ready = settle(pid, &call).and_then(|()| write_address(&bundle, &address));
-                ready.inspect_err(|_| {
-                    let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-                })
-            });
-            if let Err(text) = launched {
-                let _ = fs::remove_file(&path);
-                return Err(text);
-            }
+    let claim = socket::claim(&path).map_err(|e| format!("socket {}: {e}", path.display()))?;
+    let lease = match claim {
+        Claim::Served => {
+            write_address(&bundle, &address)?;
+            None
         }
-    }
+        Claim::Ours(listener) => {
+            let launched = launch(args, &call, &group, &path, &listener)
+                .and_then(|(pid, lease)| made_known(pid, &call, &bundle, &address).map(|()| lease))
+                .inspect_err(|_| drop(fs::remove_file(&path)))?;
+            Some(launched)
+        }
+    };
     let mut stdout = std::io::stdout().lock();
     let answer = bootstrap::encode(call.protocol, &address);
     stdout
         .write_all(&answer)
         .and_then(|()| stdout.flush())
-        .map_err(|e| format!("write the answer: {e}"))
+        .map_err(|e| format!("write the answer: {e}"))?;
+    match lease {
+        Some(mut lease) => lease
+            .write_all(&[0])
+            .map_err(|e| format!("tell the serving process: {e}")),
+        None => Ok(()),
+    }
+}
+
+/// The last of what the serving process needs; without it, it is ended.
+fn made_known(pid: i32, call: &Call, bundle: &Path, address: &str) -> Result<(), String> {
+    let ready = settle(pid, call).and_then(|()| write_address(bundle, address));
+    ready.inspect_err(|_| {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    })
 }
 
 /// Starts the serving process: this binary again, from a place where nobody can write to it.
@@ -82,13 +98,16 @@ fn launch(
     group: &str,
     path: &Path,
     listener: &UnixListener,
-) -> Result<i32, String> {
+) -> Result<(i32, PipeWriter), String> {
     if env::var_os("SCHED_CORE").is_some_and(|value| !value.is_empty()) {
         // Before the child is made, which inherits it.
         spawn::new_core_scheduling_cookie().map_err(|e| format!("prctl(PR_SCHED_CORE): {e}"))?;
     }
     spawn::close_on_exec_from(3).map_err(|e| format!("close_range: {e}"))?;
     let sealed = exe::seal().map_err(|e| format!("seal the binary: {e}"))?;
+    // Above the numbers that the new process gets: it is executed by its own, after those are in place.
+    let sealed = fds::duplicate_above(sealed.as_fd(), LEASE + 1)
+        .map_err(|e| format!("fcntl(F_DUPFD_CLOEXEC): {e}"))?;
     let program =
         CString::new(format!("/proc/self/fd/{}", sealed.as_raw_fd())).map_err(|e| e.to_string())?;
     let null = OpenOptions::new()
@@ -96,6 +115,7 @@ fn launch(
         .write(true)
         .open("/dev/null")
         .map_err(|e| format!("/dev/null: {e}"))?;
+    let (heard, lease) = std::io::pipe().map_err(|e| format!("pipe: {e}"))?;
     let path = path.display().to_string();
     let mut words = vec![
         NAME,
@@ -115,20 +135,22 @@ fn launch(
     }
     let argv = texts(words.into_iter().map(OsString::from))?;
     let envp = texts(environment(&call.ttrpc_address))?;
-    let fds = [
+    let streams = [
         (null.as_fd(), 0),
         (null.as_fd(), 1),
         (null.as_fd(), 2),
         (listener.as_fd(), LISTENER),
+        (heard.as_fd(), LEASE),
     ];
     let program = spawn::Program {
         path: &program,
         argv: &argv,
         envp: &envp,
-        fds: &fds,
+        fds: &streams,
         own_group: true,
     };
-    spawn::spawn(&program).map_err(|e| format!("start the serving process: {e}"))
+    let pid = spawn::spawn(&program).map_err(|e| format!("start the serving process: {e}"))?;
+    Ok((pid, lease))
 }
 
 /// Of the daemon's environment the serving process needs where to send events, and what its loggers may not have

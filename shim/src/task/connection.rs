@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::{getegid, geteuid};
 use protobuf::Message;
-use tokio::io::BufReader;
+use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
@@ -179,6 +179,8 @@ impl Connection {
             let mut writer = writer.lock().await;
             if let Err(error) = frame::send_response(&mut *writer, id, &response).await {
                 log::debug!("answer to {method:?}: {error}");
+                // The caller would wait for ever for an answer that is lost, or take the rest of it for the next.
+                let _ = writer.shutdown().await;
             }
             drop((held, permit));
         });

@@ -1,11 +1,13 @@
 //! The shim as a program: `start`, `-info`, and the process that then serves.
 
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use containerd_shim_protos::types::introspection::RuntimeInfo;
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use protobuf::Message;
@@ -22,6 +24,7 @@ pub fn cases() -> Vec<Case<ByHand>> {
         60 s: start_answers_as_its_caller_understands, start_names_the_socket_as_everyone_computes_it,
             start_in_a_group_that_runs_gives_its_address, racing_starts_of_a_pod_make_one_shim,
             start_after_a_crash_takes_the_stale_socket, start_without_what_it_needs_fails_with_words,
+            a_start_that_is_killed_before_its_answer_leaves_no_shim,
             info_describes_the_runtime, version_is_printed,
             the_serving_process_is_well_behaved;
     ]
@@ -153,6 +156,37 @@ fn start_after_a_crash_takes_the_stale_socket(s: &ByHand) -> Check {
     assert_eq!(first.socket, second.socket);
     s.task(&second, "stale")?
         .create(&s.rootfs(), &Streams::default())?;
+    Ok(())
+}
+
+fn a_start_that_is_killed_before_its_answer_leaves_no_shim(s: &ByHand) -> Check {
+    if s.places.is_runc() {
+        return skip("differs from runc: its shim serves on, and nobody knows");
+    }
+    prepared(s, "killed", "killed")?;
+    s.keep_log("killed")?;
+    // An answer that nobody reads: start comes as far as that and no further.
+    let (reader, mut writer) = std::io::pipe()?;
+    let room = fcntl(&writer, FcntlArg::F_SETPIPE_SZ(4096))?;
+    writer.write_all(&vec![0; room.try_into()?])?;
+    let mut command = s.shim_command("killed")?;
+    command.arg("start").stdin(Stdio::piped()).stdout(writer);
+    let mut start = command::spawn_with(command.stderr(Stdio::piped()))?;
+    if s.manner == Manner::Bootstrap {
+        start.write(&s.bootstrap("killed").write_to_bytes()?)?;
+    }
+    start.close_stdin();
+    let socket = Path::new(SOCKETS).join(socket_name(&s.address(), s.ctr_ns(), "killed"));
+    let serves = || serving(s).len() == 2 && s.bundle("killed").join("address").exists();
+    eventually("it serves", FIVE_SECONDS, serves)?;
+    assert!(socket.exists());
+    kill(start.pid(), Signal::SIGKILL)?;
+    start.finish(FIVE_SECONDS)?.code(128 + 9)?;
+    eventually("the shim ends", FIVE_SECONDS, || serving(s).is_empty())?;
+    drop(reader);
+    assert!(!socket.exists());
+    let (_, outcome) = s.delete("killed")?;
+    assert_eq!(outcome.stderr, "");
     Ok(())
 }
 
