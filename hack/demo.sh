@@ -49,7 +49,14 @@ show task ls
 pid=$(ctr task ls | awk '$1 == "demo" { print $2 }')
 
 bold "5. A second process in it (exec)"
-show task exec --exec-id look demo sh -c 'echo "I am pid $$ on $(hostname || echo a host without a name); I see:"; ps'
+said=$(show task exec --exec-id look demo sh -c 'echo "I am pid $$ on $(hostname || echo a host without a name); I see:"; ps')
+printf '%s\n' "$said"
+# Pid 1 is the container's own, few others are there, and the directory that we are in is not.
+if ! grep -q '^ *1 .*trap exit' <<< "$said" || [ "$(wc -l <<< "$said")" -gt 12 ] ||
+    ctr task exec --exec-id inside demo ls -d "$PWD/hack" > /dev/null 2>&1; then
+    tell "That is not the inside of the container. Please report it."
+    exit 1
+fi
 
 bold "6. Paused and resumed"
 show task pause demo

@@ -5,6 +5,7 @@
 //! `RSRUN_SUITE_SCOPE=controllers` only what needs cgroup controllers is run, and the default specs.
 mod args;
 mod cgroups;
+mod chroots;
 mod default_fields;
 mod default_mounts;
 mod default_specs;
@@ -46,6 +47,7 @@ fn main() -> std::process::ExitCode {
         mounts::cases(&mut suite);
         mount_options::cases(&mut suite);
         rootfs::cases(&mut suite);
+        chroots::cases(&mut suite);
         descriptors::cases(&mut suite);
         devices::cases(&mut suite);
         seccomp::cases(&mut suite);

@@ -27,6 +27,7 @@ pub fn enter(frozen: Frozen<'_>) -> ! {
     let mut child = Child {
         frozen,
         root: NONE,
+        in_chroot: false,
         proc: NONE,
         gate: NONE,
         covers: Covers::default(),
@@ -56,6 +57,8 @@ pub struct Child<'a> {
     pub frozen: Frozen<'a>,
     /// The container's root.
     pub root: i32,
+    /// This process's root until the pivot is not that of its mount namespace.
+    pub in_chroot: bool,
     /// A private, detached, unmasked procfs.
     pub proc: i32,
     /// The open fifo that `start` reads.

@@ -130,6 +130,7 @@ fn call_name(number: u32) -> Option<&'static str> {
         (libc::SYS_openat, "openat"),
         (libc::SYS_openat2, "openat2"),
         (libc::SYS_personality, "personality"),
+        (libc::SYS_pidfd_open, "pidfd_open"),
         (libc::SYS_pivot_root, "pivot_root"),
         (libc::SYS_prctl, "prctl"),
         (libc::SYS_prlimit64, "prlimit64"),

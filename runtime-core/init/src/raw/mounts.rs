@@ -1,7 +1,7 @@
 //! Calls on mounts and namespaces.
 
 use core::ffi::CStr;
-use core::mem::size_of;
+use core::mem::{size_of, zeroed};
 use core::ptr::from_ref;
 
 use super::{Fd, Outcome, call1, call2, call3, call5, descriptor, text, word};
@@ -146,6 +146,37 @@ pub fn chroot_here() -> Outcome<()> {
 pub fn setns(fd: i32, flag: u64) -> Outcome<()> {
     // SAFETY: numbers only; what changes is the namespace of this process, which has one thread.
     unsafe { call2(libc::SYS_setns, word(fd), flag as usize) }.map(drop)
+}
+
+/// `setns` into the mount namespace that this process is in: its root and working directory become the
+/// namespace's own root, or what is mounted on it.
+pub fn enter_own_mount_namespace() -> Outcome<()> {
+    // SAFETY: no argument.
+    let own = unsafe { call1(libc::SYS_getpid, 0) }?;
+    // SAFETY: numbers only.
+    let own = descriptor(unsafe { call2(libc::SYS_pidfd_open, own, 0) })?;
+    setns(own.at(), libc::CLONE_NEWNS.cast_unsigned().into())
+}
+
+/// Where a directory is: its mount and its inode. Two descriptors have the same place or are different directories.
+pub fn place_of(dir: i32, name: &CStr) -> Outcome<(u64, u64)> {
+    let flags = libc::AT_EMPTY_PATH | libc::AT_NO_AUTOMOUNT;
+    // SAFETY: all bytes zero is a valid `struct statx`.
+    let mut raw: libc::statx = unsafe { zeroed() };
+    let at = (&raw mut raw).expose_provenance();
+    let wanted = libc::STATX_MNT_ID | libc::STATX_INO;
+    // SAFETY: `name` is NUL-terminated; `raw` is a whole `struct statx`, which the kernel fills.
+    unsafe {
+        call5(
+            libc::SYS_statx,
+            word(dir),
+            text(name),
+            word(flags),
+            wanted as usize,
+            at,
+        )
+    }?;
+    Ok((raw.stx_mnt_id, raw.stx_ino))
 }
 
 /// `unshare(2)`.
