@@ -15,7 +15,7 @@ RSRUN_SOURCE=$PWD
 . hack/env.sh
 
 # A suite that hangs must not take the results of the others with it.
-limit=${RSRUN_SUITE_LIMIT:-780}
+limit=${RSRUN_SUITE_LIMIT:-1200}
 # What may bring a machine down or leaves it changed runs in the guest only.
 guest_only=" attacks faults "
 # What is the same in any machine, or takes emulated minutes (a race), does not spend the guest's minutes.
@@ -75,7 +75,7 @@ vm() {
     done
     [ $# = 0 ] || names=("$@")
     export RSRUN_SUITE_SCOPE=${RSRUN_SUITE_SCOPE-controllers}
-    hack/vm/run --limit "${RSRUN_VM_LIMIT:-900}" env FILTER="${FILTER:-}" hack/run-suites.sh here "${names[@]}"
+    hack/vm/run --limit "${RSRUN_VM_LIMIT:-1500}" env FILTER="${FILTER:-}" hack/run-suites.sh here "${names[@]}"
 }
 
 # A fresh machine for each, with all the time to itself: what one leaves is not the

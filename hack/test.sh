@@ -10,12 +10,17 @@ RSRUN_SOURCE=$PWD
 results=target/results
 rm -rf "$results" && mkdir -p "$results"
 began=$(date +%s)
+# Gigabytes that a first run takes, all of it together.
+needed=9
 say() { printf '\n== %s (minute %s)\n' "$*" "$((($(date +%s) - began) / 60))"; }
+# Gigabytes that are free where we build.
+free() { df --output=avail -B1G . | tail -n 1 | tr -d ' '; }
 # A step that can't even be built is a failure among the others, not a silent end.
 record() {
     printf '==> suite %s\ntest %s ... %s\n==> ended %s 0\n' "$1" "$2" "$3" "$1" > "$results/$1.log"
 }
 
+[ "$(free)" -ge "$needed" ] || say "only $(free) GB are free here, and what is built, fetched and run takes up to $needed"
 hack/setup/packages.sh build || exit 1
 # Fetching is the network's time and Go's compiler's, building is rustc's.
 hack/setup.sh all > "$results/setup.out" 2>&1 < /dev/null &
@@ -33,6 +38,11 @@ record suites build::suites $suites
 say "fuzzing"
 # From one seed: a run of the tests tells of what was changed, not of its luck.
 FUZZ_SEED=${FUZZ_SEED:-1} hack/fuzz.sh < /dev/null
+
+if [ "$(free)" -lt 4 ]; then
+    say "only $(free) GB are free: the build of the fuzzers goes, its corpus stays"
+    rm -rf "target/fuzz/$RSRUN_TARGET"
+fi
 
 say "waiting for what the suites run against"
 if wait "$setup"; then record setup setup::all ok; else record setup setup::all FAILED; fi
