@@ -3,6 +3,7 @@
 mod args;
 mod cmd;
 mod logging;
+mod sealed;
 mod signals;
 mod terminal;
 
@@ -17,6 +18,10 @@ static HEAP: UnforkedHeap = UnforkedHeap::new();
 
 fn main() -> ExitCode {
     rsrun_core::sys::heap::keep_libc_to_one_arena();
+    if let Err(error) = sealed::ensure() {
+        eprintln!("rsrun: {error}");
+        return ExitCode::FAILURE;
+    }
     let args = match args::Args::try_parse() {
         Ok(args) => args,
         Err(error) => return usage(&error),

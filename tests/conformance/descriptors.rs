@@ -1,4 +1,4 @@
-//! Does any descriptor that a process has before its program runs lead out of the container?
+//! Does anything that a process has before its program runs lead out of the container, a descriptor or its binary?
 //!
 //! execve looks its program up while close-on-exec descriptors are open, and the arguments come from an image:
 //! `/proc/self/fd/N/../..` of a directory of the host is the host (CVE-2024-21626).
@@ -14,12 +14,7 @@ pub(crate) fn cases(suite: &mut Suite) {
     suite.case("no_descriptor_of_a_created_init_leads_to_the_host", |g| {
         let b = g.bundle();
         let host = climb(&g.work.join("base/busybox").to_string_lossy());
-        b.write();
-        let file = b.dir.join("pid");
-        b.call("create", &["--pid-file", &file.to_string_lossy()])
-            .ok();
-        let text = fs::read_to_string(&file).expect("a pid file");
-        let pid = Pid::from_raw(text.trim().parse().expect("a pid"));
+        let pid = created(&b);
         // That it would be seen: the same from a directory that is the host's.
         assert!(fs::exists(format!("/proc/self/cwd/{host}")).expect("a look"));
         let held: Vec<_> = fs::read_dir(format!("/proc/{pid}/fd"))
@@ -35,6 +30,25 @@ pub(crate) fn cases(suite: &mut Suite) {
         assert!(out.is_empty(), "{out:?}");
         Ok(())
     });
+    suite.case(
+        "the_binary_of_a_created_init_is_not_written_through_it",
+        |g| {
+            let b = g.bundle();
+            let pid = created(&b);
+            // A container that may trace gets this far (CVE-2019-5736). While it is executed any file is busy, whatever
+            // its mount says; so what is asked is the mount: a container keeps what it opened until the end of the last.
+            let exe = fs::File::open(format!("/proc/{pid}/exe")).expect("the binary of init");
+            let flags = nix::sys::statvfs::fstatvfs(&exe).expect("statvfs").flags();
+            let sealed = flags.contains(nix::sys::statvfs::FsFlags::ST_RDONLY);
+            let copied = fs::read_link(format!("/proc/{pid}/exe")).expect("a link");
+            assert!(
+                sealed || copied.to_string_lossy().starts_with("/memfd:"),
+                "{} is the host's own, {flags:?}",
+                copied.display()
+            );
+            Ok(())
+        },
+    );
     suite.case(
         "no_init_executes_a_program_of_the_host_by_a_descriptor",
         |g| {
@@ -63,6 +77,16 @@ pub(crate) fn cases(suite: &mut Suite) {
             Ok(())
         },
     );
+}
+
+/// Creates the container; its init waits before its execve.
+fn created(b: &Bundle<'_>) -> Pid {
+    b.write();
+    let file = b.dir.join("pid");
+    b.call("create", &["--pid-file", &file.to_string_lossy()])
+        .ok();
+    let text = fs::read_to_string(&file).expect("a pid file");
+    Pid::from_raw(text.trim().parse().expect("a pid"))
 }
 
 fn exec(b: &Bundle<'_>, program: &str) -> rsrun_tests::cli::runtime::Output {

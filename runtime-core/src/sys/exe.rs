@@ -8,6 +8,8 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::fcntl::readlink;
+use nix::sys::statvfs::{FsFlags, statvfs};
 
 use super::mount::{MOUNT_ATTR_RDONLY, MountAttr, OPEN_TREE_CLONE, mount_setattr, open_tree};
 
@@ -23,6 +25,19 @@ pub fn seal() -> nix::Result<OwnedFd> {
         },
     )?;
     Ok(tree)
+}
+
+/// Whether this program was executed from what [`seal`] gives: the root of a mount of its own, read-only.
+pub fn is_sealed() -> nix::Result<bool> {
+    let own = "/proc/self/exe";
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the kernel's own text, about this process"
+    )]
+    if readlink(own)? != "/" {
+        return Ok(false);
+    }
+    Ok(statvfs(own)?.flags().contains(FsFlags::ST_RDONLY))
 }
 
 /// Replaces this process by the program behind `program`, which [`seal`] gave. Returns only on failure.

@@ -21,7 +21,7 @@ use tokio::task::LocalSet;
 use tokio::time::{sleep, timeout};
 
 use super::NAME;
-use super::start::{LEASE, LISTENER};
+use super::start::{LEASE, LISTENER, SEALED};
 use crate::args::Args;
 use crate::event::Outbox;
 use crate::journal;
@@ -47,11 +47,11 @@ pub fn run(args: &Args, heap: &'static UnforkedHeap) -> Result<(), String> {
         args.group.clone()
     };
     let (listener, path) = listener(args)?;
-    // Only our own `start` names the group, and leaves the lease beside the listener.
-    let lease = if args.group.is_empty() {
-        None
+    // Only our own `start` names the group, and leaves these beside the listener.
+    let (lease, _sealed) = if args.group.is_empty() {
+        (None, None)
     } else {
-        fds::adopt(LEASE).ok()
+        (fds::adopt(LEASE).ok(), fds::adopt(SEALED).ok())
     };
     journal::open(Path::new("log"), &args.ctr_ns, &group, args.debug);
     // The bundle of the first container must be removable while others live.

@@ -8,14 +8,14 @@ use std::env;
 use std::ffi::{CString, OsString};
 use std::fs::{self, OpenOptions};
 use std::io::{PipeWriter, Read, Write};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Component, Path, PathBuf};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getppid};
-use rsrun_core::sys::{exe, fds, spawn};
+use rsrun_core::sys::{exe, spawn};
 
 use super::NAME;
 use crate::args::Args;
@@ -33,6 +33,10 @@ pub const LISTENER: i32 = 3;
 /// Number of the descriptor on which it hears whether `start` came to its end: a byte when the answer is given,
 /// the end of the file without one when `start` was killed before, so that nobody will ever come.
 pub const LEASE: i32 = 4;
+
+/// Number of the descriptor of the sealed binary. The serving process keeps it: with its last holder the detached
+/// mount goes, which waits for an RCU grace period, milliseconds on a busy machine, and `start` is waited for.
+pub const SEALED: i32 = 5;
 
 /// Largest value of `oom_score_adj`.
 const LARGEST_OOM_SCORE: i32 = 1000;
@@ -105,11 +109,6 @@ fn launch(
     }
     spawn::close_on_exec_from(3).map_err(|e| format!("close_range: {e}"))?;
     let sealed = exe::seal().map_err(|e| format!("seal the binary: {e}"))?;
-    // Above the numbers that the new process gets: it is executed by its own, after those are in place.
-    let sealed = fds::duplicate_above(sealed.as_fd(), LEASE + 1)
-        .map_err(|e| format!("fcntl(F_DUPFD_CLOEXEC): {e}"))?;
-    let program =
-        CString::new(format!("/proc/self/fd/{}", sealed.as_raw_fd())).map_err(|e| e.to_string())?;
     let null = OpenOptions::new()
         .read(true)
         .write(true)
@@ -141,9 +140,10 @@ fn launch(
         (null.as_fd(), 2),
         (listener.as_fd(), LISTENER),
         (heard.as_fd(), LEASE),
+        (sealed.as_fd(), SEALED),
     ];
     let program = spawn::Program {
-        path: &program,
+        path: &CString::new(format!("/proc/self/fd/{SEALED}")).map_err(|e| e.to_string())?,
         argv: &argv,
         envp: &envp,
         fds: &streams,

@@ -1,0 +1,40 @@
+//! Who runs from the sealed binary (I12)? Every command whose children enter a container.
+
+use std::env;
+use std::ffi::{CString, OsString};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStringExt;
+
+use rsrun_core::sys::exe;
+
+/// The commands that make a process of a container. It is this program until its execve, seen from inside.
+const ENTERING: [&str; 3] = ["create", "run", "exec"];
+
+/// Executes this program again from where nobody can write to it, unless it runs from there, or does not need to.
+/// Before the words are understood, which would be done twice; a container of such a name only costs an execve.
+pub fn ensure() -> Result<(), String> {
+    let enters = |word: OsString| ENTERING.iter().any(|name| word == *name);
+    if !env::args_os().skip(1).any(enters) {
+        return Ok(());
+    }
+    if exe::is_sealed().map_err(|e| format!("/proc/self/exe: {e}"))? {
+        // The kernel has named us after the descriptor.
+        return nix::sys::prctl::set_name(c"rsrun").map_err(|e| format!("prctl(PR_SET_NAME): {e}"));
+    }
+    let argv = texts(env::args_os())?;
+    let variables = env::vars_os().map(|(mut name, value)| {
+        name.push("=");
+        name.push(value);
+        name
+    });
+    let envp = texts(variables)?;
+    let sealed = exe::seal().map_err(|e| format!("seal the binary: {e}"))?;
+    let errno = exe::execute(sealed.as_fd(), &argv, &envp);
+    Err(format!("execute the sealed binary: {errno}"))
+}
+
+fn texts(words: impl Iterator<Item = OsString>) -> Result<Vec<CString>, String> {
+    words
+        .map(|word| CString::new(word.into_vec()).map_err(|e| e.to_string()))
+        .collect()
+}
