@@ -1,5 +1,6 @@
 //! The words of the command line: runc's commands, options and defaults.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
@@ -114,6 +115,24 @@ pub enum Command {
     Features,
     /// Print which call of a container's shim waits for what, since when.
     Debug(Debug),
+    /// Refused: checkpoints are not supported.
+    #[command(hide = true, disable_help_flag = true)]
+    Checkpoint(Unsupported),
+    /// Refused: checkpoints are not supported.
+    #[command(hide = true, disable_help_flag = true)]
+    Restore(Unsupported),
+}
+
+/// A command of runc's that is refused whatever follows it, `--help` too: clients ask by that whether it is there.
+#[derive(Debug, Group)]
+pub struct Unsupported {
+    /// Not looked at.
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "ARGUMENTS"
+    )]
+    pub arguments: Vec<OsString>,
 }
 
 /// `debug`

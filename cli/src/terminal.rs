@@ -5,24 +5,73 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg, socket,
 };
+use nix::sys::stat::Mode;
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use rsrun_core::sys::terminal::{set_window_size, window_size};
 use rsrun_core::{Context, Error, ProcessHandle, Result};
 
 use crate::signals::Incoming;
 
+/// Who is left alone with its process when this program has ended, or stays to relay its terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ground {
+    /// This program ends before the process does.
+    Back,
+    /// This program ends with the process.
+    Fore,
+}
+
+impl Ground {
+    /// As `--detach` says.
+    pub fn of(detach: &bool) -> Self {
+        match detach {
+            true => Self::Back,
+            false => Self::Fore,
+        }
+    }
+}
+
+/// Whether a terminal has somewhere to go: asked before anything is made. In the background that is a socket, in
+/// the foreground the user's own terminal.
+pub fn vet(wanted: bool, ground: Ground, socket: Option<&Path>) -> Result<()> {
+    match (wanted, ground, socket) {
+        (true, Ground::Back, None) => Err(Error::invalid(
+            "cannot allocate tty if rsrun will detach without setting console socket (--console-socket)",
+        )),
+        (true, Ground::Fore, None) => own().map(drop),
+        (true, Ground::Back, Some(_)) | (false, _, None) => Ok(()),
+        (false, _, Some(_)) | (true, Ground::Fore, Some(_)) => Err(Error::invalid(
+            "cannot use console socket if rsrun will not detach or allocate tty (--console-socket)",
+        )),
+    }
+}
+
+/// The user's terminal: one of the standard streams, or that of the session.
+fn own() -> Result<OwnedFd> {
+    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    for stream in [stderr.as_fd(), stdout.as_fd(), stdin.as_fd()] {
+        if stream.is_terminal() {
+            return stream.try_clone_to_owned().map_err(|e| {
+                Error::new(
+                    rsrun_core::ErrorKind::Internal,
+                    format!("dup(terminal): {e}"),
+                )
+            });
+        }
+    }
+    open("/dev/tty", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()).with(|| "open /dev/tty")
+}
+
 /// The master, if there is one, to the console socket, if one was named.
 pub fn hand_over(master: Option<&OwnedFd>, socket: Option<&Path>) -> Result<()> {
     match (master, socket) {
         (Some(master), Some(socket)) => send_master(socket, master),
-        (None, Some(_)) => Err(Error::invalid(
-            "cannot use a console socket (--console-socket): process.terminal is false",
-        )),
-        (_, None) => Ok(()),
+        _ => Ok(()),
     }
 }
 
@@ -50,7 +99,7 @@ pub fn send_master(path: &Path, master: &OwnedFd) -> Result<()> {
     .with(doing)
 }
 
-/// Relays between the user's terminal (or pipes) and the master until `process` has ended and all of
+/// Relays between the standard streams and the master until `process` has ended and all of
 /// its output has come; forwards signals meanwhile.
 pub fn relay(master: OwnedFd, process: &ProcessHandle, incoming: &Incoming) -> Result<()> {
     let raw = RawMode::enter()?;
@@ -132,34 +181,32 @@ pub fn copy_size(master: &OwnedFd) {
     }
 }
 
-/// Rows and columns of the user's terminal; `None` when standard input is no terminal.
+/// Rows and columns of the user's terminal; `None` where there is none.
 pub fn own_size() -> Option<(u16, u16)> {
-    let (columns, rows) = window_size(std::io::stdin().as_fd()).ok()?;
+    let (columns, rows) = window_size(own().ok()?.as_fd()).ok()?;
     Some((rows, columns))
 }
 
 /// The user's terminal in raw mode until dropped.
-struct RawMode(Option<Termios>);
+struct RawMode {
+    terminal: OwnedFd,
+    before: Termios,
+}
 
 impl RawMode {
     fn enter() -> Result<Self> {
-        let stdin = std::io::stdin();
-        if !stdin.is_terminal() {
-            return Ok(Self(None));
-        }
-        let before = tcgetattr(&stdin).with(|| "tcgetattr(stdin)")?;
+        let terminal = own()?;
+        let before = tcgetattr(&terminal).with(|| "tcgetattr(terminal)")?;
         let mut raw = before.clone();
         cfmakeraw(&mut raw);
-        tcsetattr(&stdin, SetArg::TCSANOW, &raw).with(|| "tcsetattr(stdin)")?;
-        Ok(Self(Some(before)))
+        tcsetattr(&terminal, SetArg::TCSANOW, &raw).with(|| "tcsetattr(terminal)")?;
+        Ok(Self { terminal, before })
     }
 }
 
 impl Drop for RawMode {
     fn drop(&mut self) {
-        if let Some(before) = &self.0 {
-            // The terminal may be gone; then there is nothing to restore.
-            let _ = tcsetattr(std::io::stdin(), SetArg::TCSADRAIN, before);
-        }
+        // The terminal may be gone; then there is nothing to restore.
+        let _ = tcsetattr(&self.terminal, SetArg::TCSADRAIN, &self.before);
     }
 }

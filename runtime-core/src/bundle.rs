@@ -86,6 +86,22 @@ impl Bundle {
         parse_spec(&text).with(|| format!("parse {}", name.display()))
     }
 
+    /// Whether the process is to have a terminal: for who has to refuse that before anything is made. Of a
+    /// document that can't be read nothing is wanted; `load` tells what is wrong with it.
+    #[must_use]
+    pub fn wants_terminal(&self) -> bool {
+        #[derive(serde::Deserialize)]
+        struct Shallow {
+            process: ShallowProcess,
+        }
+        #[derive(serde::Deserialize)]
+        struct ShallowProcess {
+            terminal: bool,
+        }
+        let text = self.read("config.json").unwrap_or_default();
+        serde_json::from_slice::<Shallow>(&text).is_ok_and(|spec| spec.process.terminal)
+    }
+
     fn read(&self, name: &str) -> Result<Vec<u8>> {
         // Not blocking: opening a fifo would wait for a writer, for ever.
         let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;

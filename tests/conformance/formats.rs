@@ -278,6 +278,26 @@ fn told(suite: &mut Suite) {
         }
         Ok(())
     });
+    suite.case(
+        "checkpoint_and_restore_say_that_they_are_not_supported",
+        |g| {
+            if g.runtime.runc.is_some() {
+                skip("runc has them");
+            }
+            for verb in ["checkpoint", "restore"] {
+                // The last is how podman asks whether there is such a thing.
+                for rest in [
+                    &["some"][..],
+                    &["--leave-running", "--work-path", "/x", "some"],
+                    &["--help"],
+                ] {
+                    let said = g.runtime.call([&[verb], rest].concat()).refused();
+                    assert!(said.contains("not supported"), "{verb} {rest:?}: {said}");
+                }
+            }
+            Ok(())
+        },
+    );
     suite.case("help_tells_where_state_is_kept", |g| {
         if g.runtime.runc.is_some() {
             skip("its own root");

@@ -2,6 +2,8 @@
 use nix::pty::{Winsize, openpty};
 use rsrun_tests::cli::bundle::{Bundle, wait_exit};
 use rsrun_tests::cli::facts::Facts;
+use rsrun_tests::cli::ground::Ground;
+use rsrun_tests::cli::runtime::{Output, finish};
 use rsrun_tests::cli::sockets::receive_fd;
 use rsrun_tests::cli::suite::Suite;
 use serde_json::json;
@@ -10,7 +12,7 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 /// Where a runtime sends a master side.
 struct ConsoleSocket {
@@ -33,6 +35,20 @@ impl ConsoleSocket {
         std::fs::remove_file(self.path).expect("the socket goes");
         (String::from_utf8_lossy(&name).into_owned(), fd)
     }
+}
+
+/// The runtime in a session without a terminal, with pipes and files for streams.
+#[track_caller]
+fn in_own_session(g: &Ground, args: &[&str]) -> Output {
+    let runtime = g.runtime.command(args);
+    let mut command = Command::new("setsid");
+    command
+        .args(["--wait"])
+        .arg(runtime.get_program())
+        .args(runtime.get_args())
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .stdin(Stdio::null());
+    finish(command, &g.runtime.root)
 }
 
 /// Everything a terminal shows until the other side is closed.
@@ -251,6 +267,48 @@ fn refused(suite: &mut Suite) {
             let mut b = g.bundle();
             b.set("/process/terminal", json!(true)).write();
             assert!(b.call("create", &[]).refused().contains("console"));
+            Ok(())
+        },
+    );
+    suite.case(
+        "a_terminal_that_has_nowhere_to_go_is_refused_before_anything_is_made",
+        |g| {
+            let mut b = g.bundle();
+            b.set("/process/terminal", json!(true)).write();
+            let refused = |verb: &str, options: &[&str], why: &str| {
+                let said = b.call(verb, options).refused();
+                assert!(said.contains(why), "{verb} {options:?}: {said}");
+                assert!(
+                    b.on(&["state"], &[]).code != 0,
+                    "{verb} {options:?} left a container"
+                );
+            };
+            refused("run", &["--detach"], "without setting console socket");
+            let unused = ["--console-socket", "/no/such/socket"];
+            refused("run", &unused, "cannot use console socket if");
+            // Without a session of its own it would find the terminal that the suite may have.
+            let (dir, id) = (b.dir.to_string_lossy(), b.id.as_str());
+            let said = in_own_session(g, &["run", "--bundle", &dir, id]).refused();
+            assert!(said.contains("/dev/tty"), "{said}");
+            Ok(())
+        },
+    );
+    suite.case(
+        "an_exec_s_terminal_that_has_nowhere_to_go_is_refused",
+        |g| {
+            let mut b = g.bundle();
+            b.hold();
+            let refused = |options: &[&str], why: &str| {
+                let verb: Vec<&str> = [&["exec"], options].concat();
+                let said = b.on(&verb, &["/bin/true"]).refused();
+                assert!(said.contains(why), "{options:?}: {said}");
+            };
+            refused(&["--tty", "--detach"], "without setting console socket");
+            let unused = ["--tty", "--console-socket", "/no/such/socket"];
+            refused(&unused, "cannot use console socket if");
+            refused(&unused[1..], "cannot use console socket if");
+            let said = in_own_session(g, &["exec", "--tty", &b.id, "/bin/true"]).refused();
+            assert!(said.contains("/dev/tty"), "{said}");
             Ok(())
         },
     );

@@ -1,14 +1,16 @@
 //! `create`: the init stands at the gate when it returns.
 
-use rsrun_core::{Cancel, Created, Error, Result};
+use rsrun_core::bundle::Bundle;
+use rsrun_core::{Cancel, Created, Result};
 
-use super::{containers, request, write_pid_file};
+use super::{absolute, containers, request, write_pid_file};
 use crate::args::{Create, Global};
-use crate::terminal;
+use crate::terminal::{self, Ground};
 
 /// `create`
 pub fn run(global: &Global, create: &Create) -> Result<()> {
     let containers = containers(global)?;
+    vet_terminal(create, Ground::Back)?;
     let cancel = Cancel::new()?;
     let created = containers.create(request(global, create)?, &cancel)?;
     let finished = hand_over(create, &created);
@@ -19,14 +21,19 @@ pub fn run(global: &Global, create: &Create) -> Result<()> {
     finished
 }
 
+/// Refuses a terminal that has nowhere to go.
+pub fn vet_terminal(create: &Create, ground: Ground) -> Result<()> {
+    let bundle = Bundle::open(&absolute(&create.bundle)?)?;
+    terminal::vet(
+        bundle.wants_terminal(),
+        ground,
+        create.console_socket.as_deref(),
+    )
+}
+
 /// The terminal to its socket, the pid to its file.
 pub fn hand_over(create: &Create, created: &Created) -> Result<()> {
     super::warn(&created.warnings);
-    if created.console.is_some() && create.console_socket.is_none() {
-        return Err(Error::invalid(
-            "cannot allocate tty for a detached container without a console socket (--console-socket)",
-        ));
-    }
     terminal::hand_over(created.console.as_ref(), create.console_socket.as_deref())?;
     write_pid_file(create.pid_file.as_deref(), created.container.pid())
 }

@@ -9,7 +9,7 @@ use super::run::wait_for;
 use super::{containers, exit_code, own_streams, write_pid_file};
 use crate::args::{Exec, Global};
 use crate::signals::Incoming;
-use crate::terminal;
+use crate::terminal::{self, Ground};
 
 /// `exec`
 pub fn run(global: &Global, exec: &Exec) -> Result<ExitCode> {
@@ -23,11 +23,11 @@ pub fn run(global: &Global, exec: &Exec) -> Result<ExitCode> {
         })?
         .document;
     let is_terminal = process.terminal().unwrap_or(false);
-    if is_terminal && exec.detach && exec.console_socket.is_none() {
-        return Err(Error::invalid(
-            "cannot allocate tty for a detached exec without a console socket (--console-socket)",
-        ));
-    }
+    terminal::vet(
+        is_terminal,
+        Ground::of(&exec.detach),
+        exec.console_socket.as_deref(),
+    )?;
     let incoming = if exec.detach {
         None
     } else {

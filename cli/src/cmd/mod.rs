@@ -45,8 +45,15 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         Command::Events(events) => events::run(global, events),
         Command::Features => features::run(),
         Command::Debug(debug) => debug::run(global, debug),
+        Command::Checkpoint(_) => Err(unsupported("checkpoint")),
+        Command::Restore(_) => Err(unsupported("restore")),
     }
     .map(|()| ExitCode::SUCCESS)
+}
+
+fn unsupported(command: &str) -> Error {
+    let text = format!("{command}: checkpoint and restore are not supported");
+    Error::unsupported("checkpoint and restore", text)
 }
 
 fn containers(global: &Global) -> Result<Containers> {

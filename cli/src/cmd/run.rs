@@ -11,7 +11,7 @@ use rsrun_core::{
 use super::{containers, create, exit_code, print, request, write_pid_file};
 use crate::args::{Global, Run};
 use crate::signals::Incoming;
-use crate::terminal;
+use crate::terminal::{self, Ground};
 
 /// `run`
 pub fn run(global: &Global, run: &Run) -> Result<ExitCode> {
@@ -21,6 +21,7 @@ pub fn run(global: &Global, run: &Run) -> Result<ExitCode> {
         print(&containers.explain(&request)?)?;
         return Ok(ExitCode::SUCCESS);
     }
+    create::vet_terminal(&run.create, Ground::of(&run.detach))?;
     let cancel = Cancel::new()?;
     if run.detach {
         let created = containers.create(request, &cancel)?;
@@ -43,12 +44,10 @@ pub fn run(global: &Global, run: &Run) -> Result<ExitCode> {
     }
     let container = &created.container;
     undone_on_failure(&containers, container, &cancel, || {
-        terminal::hand_over(console.as_ref(), run.create.console_socket.as_deref())?;
         write_pid_file(run.create.pid_file.as_deref(), container.pid())?;
         container.start(&cancel)?;
         Ok(ExitCode::SUCCESS)
     })?;
-    let console = console.filter(|_| run.create.console_socket.is_none());
     let code = wait(&containers, &created, console, &incoming)?;
     if !run.keep {
         containers.delete(&created.container, true, &cancel)?;
