@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, FsType, statfs};
 
 use crate::error::{Context, Error, Result};
@@ -72,17 +73,17 @@ impl Host {
         let cgroup_mount = PathBuf::from("/sys/fs/cgroup");
         Ok(Self {
             kernel,
-            cgroup: cgroup_state(&cgroup_mount),
+            cgroup: cgroup_state(&cgroup_mount)?,
             cgroup_mount,
-            apparmor: starts_with("/sys/module/apparmor/parameters/enabled", b"Y"),
-            apparmor_attributes: exists("/proc/self/attr/apparmor/exec"),
-            selinux: exists("/sys/fs/selinux/enforce"),
-            cpus: possible_cpus(),
+            apparmor: starts_with("/sys/module/apparmor/parameters/enabled", b"Y")?,
+            apparmor_attributes: exists("/proc/self/attr/apparmor/exec")?,
+            selinux: exists("/sys/fs/selinux/enforce")?,
+            cpus: possible_cpus()?,
             last_capability: number("/proc/sys/kernel/cap_last_cap")?,
             bounding: bounding_set()?,
             hard_limits: hard_limits()?,
-            in_user_namespace: !is_initial_user_namespace(),
-            has_kcore: exists("/proc/kcore"),
+            in_user_namespace: !is_initial_user_namespace()?,
+            has_kcore: exists("/proc/kcore")?,
         })
     }
 
@@ -109,40 +110,65 @@ pub fn kernel_version() -> Result<KernelVersion> {
 }
 
 #[allow(clippy::disallowed_methods, reason = "I11: a mount point of the host")]
-fn cgroup_state(mount: &Path) -> CgroupState {
+fn cgroup_state(mount: &Path) -> Result<CgroupState> {
     const TMPFS: FsType = nix::sys::statfs::TMPFS_MAGIC;
-    match statfs(mount) {
-        Ok(found) if found.filesystem_type() == CGROUP2_SUPER_MAGIC => CgroupState::Unified,
-        Ok(found) if found.filesystem_type() == TMPFS => CgroupState::Legacy,
+    let kind = if_there(statfs(mount)).with(|| format!("statfs({})", mount.display()))?;
+    Ok(match kind.map(|found| found.filesystem_type()) {
+        Some(CGROUP2_SUPER_MAGIC) => CgroupState::Unified,
+        Some(TMPFS) => CgroupState::Legacy,
         _ => CgroupState::Missing,
+    })
+}
+
+/// What is missing is a fact, any other failure is none: a container must not be planned by a guess.
+fn if_there<T>(asked: nix::Result<T>) -> nix::Result<Option<T>> {
+    match asked {
+        Ok(found) => Ok(Some(found)),
+        Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
+        Err(errno) => Err(errno),
     }
 }
 
 /// The first bytes of a small file of the kernel.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "I11: a file of the host's kernel"
-)]
 fn read(path: &str) -> Result<String> {
-    let mut text = String::new();
-    File::open(path)
-        .and_then(|file| file.take(64 << 10).read_to_string(&mut text))
-        .map_err(|cause| {
-            Error::new(crate::ErrorKind::Internal, format!("read {path}")).caused_by(cause)
-        })?;
-    Ok(text)
-}
-
-fn starts_with(path: &str, prefix: &[u8]) -> bool {
-    read(path).is_ok_and(|text| text.as_bytes().starts_with(prefix))
+    read_if_there(path)?.ok_or_else(|| {
+        Error::new(
+            crate::ErrorKind::Internal,
+            format!("read {path}: it does not exist"),
+        )
+    })
 }
 
 #[allow(
     clippy::disallowed_methods,
     reason = "I11: a file of the host's kernel"
 )]
-fn exists(path: &str) -> bool {
-    nix::sys::stat::lstat(path).is_ok()
+fn read_if_there(path: &str) -> Result<Option<String>> {
+    let failed = |cause: std::io::Error| {
+        Error::new(crate::ErrorKind::Internal, format!("read {path}")).caused_by(cause)
+    };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(cause) => return Err(failed(cause)),
+    };
+    let mut text = String::new();
+    let read = file.take(64 << 10).read_to_string(&mut text);
+    read.map(|_| Some(text)).map_err(failed)
+}
+
+fn starts_with(path: &str, prefix: &[u8]) -> Result<bool> {
+    let text = read_if_there(path)?;
+    Ok(text.is_some_and(|text| text.as_bytes().starts_with(prefix)))
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "I11: a file of the host's kernel"
+)]
+fn exists(path: &str) -> Result<bool> {
+    let found = if_there(nix::sys::stat::lstat(path)).with(|| format!("lstat({path})"))?;
+    Ok(found.is_some())
 }
 
 fn number(path: &str) -> Result<u32> {
@@ -156,11 +182,11 @@ fn number(path: &str) -> Result<u32> {
 }
 
 /// `0-3` and the like: one more than the last number.
-fn possible_cpus() -> u32 {
-    let list = read("/sys/devices/system/cpu/possible").unwrap_or_default();
+fn possible_cpus() -> Result<u32> {
+    let list = read_if_there("/sys/devices/system/cpu/possible")?.unwrap_or_default();
     let last = list.trim().rsplit(['-', ',']).next();
-    last.and_then(|n| n.parse::<u32>().ok())
-        .map_or(1, |n| n + 1)
+    let last = last.and_then(|n| n.parse::<u32>().ok());
+    Ok(last.map_or(1, |n| n + 1))
 }
 
 fn bounding_set() -> Result<u64> {
@@ -188,7 +214,8 @@ fn hard_limits() -> Result<Vec<u64>> {
     clippy::disallowed_methods,
     reason = "I11: a file of the host's kernel"
 )]
-fn is_initial_user_namespace() -> bool {
+fn is_initial_user_namespace() -> Result<bool> {
     const INITIAL: u64 = 0xEFFF_FFFD;
-    nix::sys::stat::stat("/proc/self/ns/user").is_ok_and(|found| found.st_ino == INITIAL)
+    let found = nix::sys::stat::stat("/proc/self/ns/user").with(|| "stat(/proc/self/ns/user)")?;
+    Ok(found.st_ino == INITIAL)
 }

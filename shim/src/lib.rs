@@ -24,6 +24,7 @@ mod mounts;
 mod options;
 mod pending;
 mod sandbox;
+mod signals;
 mod socket;
 mod spec;
 mod status_code;

@@ -100,10 +100,7 @@ pub fn claim(path: &Path) -> io::Result<Claim> {
                 if accepts(path) {
                     return Ok(Claim::Served);
                 }
-                match fs::remove_file(path) {
-                    Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
-                    _ => {}
-                }
+                remove(path)?;
             }
             Err(e) => return Err(e),
         }
@@ -153,16 +150,26 @@ fn own_prefix(path: &Path) -> String {
 }
 
 /// Removes the socket at `path`, which nobody serves, and what a killed [`claim`] has left beside it.
-pub fn remove_dead(path: &Path) {
-    let _ = fs::remove_file(path);
-    let Some(dir) = path.parent() else { return };
+pub fn remove_dead(path: &Path) -> io::Result<()> {
+    remove(path)?;
+    let Some(dir) = path.parent() else {
+        return Ok(());
+    };
     let prefix = own_prefix(path);
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let claimant = name.to_str().and_then(|name| name.strip_prefix(&prefix));
         if claimant.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
-            let _ = fs::remove_file(entry.path());
+            remove(&entry.path())?;
         }
+    }
+    Ok(())
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
     }
 }
 
@@ -229,7 +236,7 @@ mod tests {
         for file in [&path, &dead, &living, &other] {
             fs::write(file, "").unwrap();
         }
-        remove_dead(&path);
+        remove_dead(&path).unwrap();
         assert_eq!(
             [&path, &dead, &living, &other].map(|file| file.exists()),
             [false, false, true, true]

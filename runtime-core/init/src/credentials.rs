@@ -16,12 +16,17 @@ pub fn bound(keep: u64) -> Outcome<()> {
             Ok(_) => {
                 raw::prctl(PrctlNumber::BoundingDrop, [capability, 0, 0, 0])?;
             }
-            Err(failed) if failed.errno == libc::EINVAL => return Ok(()),
+            Err(failed) if failed.errno == libc::EINVAL && capability > OLDEST_LAST => {
+                return Ok(());
+            }
             Err(failed) => return Err(failed),
         }
     }
     Ok(())
 }
+
+/// CAP_CHECKPOINT_RESTORE, of Linux 5.9: every kernel that we run on knows the capabilities up to it.
+const OLDEST_LAST: u64 = 40;
 
 /// Groups before ids: without the uid they could not be dropped any more (CVE-2023-25173). The permitted
 /// capabilities survive, so that later steps can act; `capabilities` ends that.

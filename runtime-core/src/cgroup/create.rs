@@ -78,8 +78,12 @@ fn descend(mount: &Mount, path: &str, made: &mut Made) -> Result<(OwnedFd, Refus
             give_controllers(current.as_fd(), &walked, &mut buffer, &mut refused)?;
         }
         walked = format!("{walked}/{part}");
+        // Before it is made: what can't be noted could not be undone.
+        let parent = current
+            .try_clone()
+            .map_err(|error| Error::new(ErrorKind::Exhausted, "dup(cgroup)").caused_by(error))?;
         match mkdirat(&current, part, Mode::from_bits_truncate(0o755)) {
-            Ok(()) => made.push(current.as_fd(), part)?,
+            Ok(()) => made.0.push((parent, part.to_owned())),
             Err(Errno::EEXIST) => {}
             Err(errno) => return Err(Error::os(errno, format!("mkdir cgroup {walked}"))),
         }
@@ -139,14 +143,6 @@ fn give_controllers(
 struct Made(Vec<(OwnedFd, String)>);
 
 impl Made {
-    fn push(&mut self, parent: BorrowedFd<'_>, name: &str) -> Result<()> {
-        let parent = parent
-            .try_clone_to_owned()
-            .map_err(|error| Error::new(ErrorKind::Exhausted, "dup(cgroup)").caused_by(error))?;
-        self.0.push((parent, name.to_owned()));
-        Ok(())
-    }
-
     /// A level that another create has begun to use meanwhile (EBUSY, ENOTEMPTY) stays.
     fn undo(&mut self) {
         while let Some((parent, name)) = self.0.pop() {

@@ -7,10 +7,11 @@
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use nix::dir::{Dir, Type};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, fstat};
+
+use crate::sys::directory::entries;
 
 /// Calls `enter` for `top` and each cgroup below it, and `leave` with parent and name of each one
 /// below it once all of its own were left: `rmdir` there removes depth-first.
@@ -58,19 +59,11 @@ fn children(dir: BorrowedFd<'_>) -> nix::Result<Vec<CString>> {
     if fstat(dir)?.st_nlink <= 2 {
         return Ok(Vec::new());
     }
-    let mut names = Vec::new();
-    let mut listing =
-        match Dir::openat(dir, c".", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) {
-            Ok(listing) => listing,
-            Err(Errno::ENOENT | Errno::ENODEV) => return Ok(names),
-            Err(errno) => return Err(errno),
-        };
-    for entry in listing.iter() {
-        let entry = entry?;
-        let name = entry.file_name();
-        if entry.file_type() == Some(Type::Directory) && name != c"." && name != c".." {
-            names.push(name.to_owned());
-        }
-    }
-    Ok(names)
+    let entries = match entries(dir) {
+        Ok(entries) => entries,
+        Err(Errno::ENOENT | Errno::ENODEV) => return Ok(Vec::new()),
+        Err(errno) => return Err(errno),
+    };
+    let below = entries.into_iter().filter(|entry| entry.is_directory);
+    Ok(below.map(|entry| entry.name).collect())
 }

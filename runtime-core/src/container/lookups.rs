@@ -4,11 +4,12 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::fstat;
 use oci_spec::runtime::Spec;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plan::{CreateFacts, namespaces};
 use crate::seccomp::Cache;
 use crate::{passwd, seccomp};
@@ -44,8 +45,8 @@ pub fn look_up(
     Ok(facts)
 }
 
-/// Only asked for where the environment has none. A root filesystem that can't be opened is reported
-/// when it is mounted, with better words.
+/// Only asked for where the environment has none. A root filesystem that is not there, or is a link, is reported
+/// when it is mounted, with better words; any other failure must not change what the program is told.
 fn home(spec: &Spec, rootfs: &Path) -> Result<Option<String>> {
     let Some(process) = spec.process() else {
         return Ok(None);
@@ -61,8 +62,10 @@ fn home(spec: &Spec, rootfs: &Path) -> Result<Option<String>> {
     let how = OpenHow::new()
         .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
-    let Ok(root) = openat2(AT_FDCWD, rootfs, how) else {
-        return Ok(None);
+    let root = match openat2(AT_FDCWD, rootfs, how) {
+        Ok(root) => root,
+        Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => return Ok(None),
+        Err(errno) => return Err(Error::os(errno, format!("openat2({})", rootfs.display()))),
     };
     passwd::home_below(root.as_fd(), process.user().uid())
 }

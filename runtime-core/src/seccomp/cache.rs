@@ -10,7 +10,6 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat, renameat};
 use nix::sys::stat::{Mode, mkdirat};
@@ -21,6 +20,7 @@ use sha2::{Digest, Sha256};
 
 use super::{LONGEST, from_bytes, to_bytes};
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::sys::directory::entries;
 
 /// Raised when the same profile compiles to something else than before.
 const FORMAT: &str = "rsrun seccomp 1";
@@ -101,19 +101,12 @@ impl Cache {
     }
 
     fn make_room(&self) -> Result<()> {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let mut listing =
-            Dir::openat(&self.directory, ".", flags, Mode::empty()).with(|| "open \".\"")?;
-        let names: Vec<_> = listing
-            .iter()
-            .filter_map(|entry| entry.ok())
-            .map(|entry| entry.file_name().to_owned())
-            .filter(|name| !matches!(name.to_bytes(), b"." | b".."))
-            .collect();
+        let names = entries(self.directory.as_fd()).with(|| "getdents64 \".\"")?;
         if names.len() < MOST_PROGRAMS {
             return Ok(());
         }
-        for name in names {
+        for entry in names {
+            let name = entry.name;
             match unlinkat(&self.directory, name.as_c_str(), UnlinkatFlags::NoRemoveDir) {
                 Ok(()) | Err(Errno::ENOENT) => {}
                 Err(errno) => return Err(Error::os(errno, format!("unlink {name:?}"))),

@@ -3,24 +3,24 @@
 //! A directory descriptor is held for everything; names below it are the constants of this file. What
 //! is written is written beside and renamed, so a reader finds the old or the new, never a half.
 
+mod lock;
 pub mod record;
 pub mod status;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{
-    AT_FDCWD, AtFlags, Flock, FlockArg, OFlag, OpenHow, ResolveFlag, openat, openat2, renameat,
-};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, renameat};
 use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
+use self::lock::Lock;
 use self::record::Record;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::id::ContainerId;
 use crate::process::Exit;
+use crate::sys::directory::entries;
 use crate::sys::fds::read_all;
 
 const STATE: &str = "state.json";
@@ -97,25 +97,11 @@ impl Store {
     /// Names below the root, sorted; what is no directory or no valid name is left out.
     pub fn names(&self) -> Result<Vec<ContainerId>> {
         let mut names = Vec::new();
-        let reopened = openat(
-            &self.root,
-            ".",
-            OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-            Mode::empty(),
-        )
-        .with(|| format!("open({})", self.path.display()))?;
-        let mut dir =
-            Dir::from_fd(reopened).with(|| format!("opendir({})", self.path.display()))?;
-        for entry in dir.iter() {
-            let entry = entry.with(|| format!("getdents64({})", self.path.display()))?;
-            if let Some(id) = entry
-                .file_name()
-                .to_str()
-                .ok()
-                .and_then(|name| ContainerId::parse(name).ok())
-            {
-                names.push(id);
-            }
+        let entries =
+            entries(self.root.as_fd()).with(|| format!("getdents64({})", self.path.display()))?;
+        for entry in entries {
+            let name = entry.name.to_str().ok();
+            names.extend(name.and_then(|name| ContainerId::parse(name).ok()));
         }
         names.sort();
         Ok(names)
@@ -166,13 +152,11 @@ impl Entry {
 
     /// Takes the container's lock; held until dropped. Start, exec and delete of one container
     /// exclude each other by it, also between processes.
-    pub fn lock(&self) -> Result<Flock<OwnedFd>> {
+    pub fn lock(&self) -> Result<Lock> {
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
         let file = openat(&self.dir, LOCK, flags, Mode::S_IRUSR | Mode::S_IWUSR)
             .with(|| format!("open({})", self.path.join(LOCK).display()))?;
-        Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| {
-            Error::os(errno, format!("flock({})", self.path.join(LOCK).display()))
-        })
+        Lock::take(file).with(|| format!("flock({})", self.path.join(LOCK).display()))
     }
 
     /// Reads the record. `Corrupt` when it is damaged, missing or newer than this program.
@@ -285,19 +269,12 @@ impl Entry {
     }
 
     fn names(&self) -> Result<Vec<String>> {
-        let reopened = openat(
-            &self.dir,
-            ".",
-            OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-            Mode::empty(),
-        )
-        .with(|| format!("open({})", self.path.display()))?;
-        let mut dir =
-            Dir::from_fd(reopened).with(|| format!("opendir({})", self.path.display()))?;
-        let names = dir
-            .iter()
-            .filter_map(|entry| entry.ok()?.file_name().to_str().ok().map(str::to_owned));
-        Ok(names.filter(|name| name != "." && name != "..").collect())
+        let entries =
+            entries(self.dir.as_fd()).with(|| format!("getdents64({})", self.path.display()))?;
+        let names = entries.into_iter();
+        Ok(names
+            .filter_map(|entry| entry.name.into_string().ok())
+            .collect())
     }
 
     fn read(&self, name: &str) -> Result<Vec<u8>> {

@@ -15,6 +15,7 @@ pub mod arena;
 pub mod birth;
 pub mod bpf;
 pub mod code;
+pub mod directory;
 pub mod exe;
 pub mod fds;
 pub mod heap;

@@ -4,6 +4,8 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::{Mutex, PoisonError};
 
+use nix::errno::Errno;
+
 use super::checked;
 
 /// `OPEN_TREE_CLONE`
@@ -175,7 +177,11 @@ pub fn null_device() -> nix::Result<OwnedFd> {
         }
     };
     let all = Mode::from_bits_truncate(0o666);
-    mknodat(&*tree, c"null", SFlag::S_IFCHR, all, makedev(1, 3))?;
+    match mknodat(&*tree, c"null", SFlag::S_IFCHR, all, makedev(1, 3)) {
+        // Left by a call whose unlinkat failed.
+        Ok(()) | Err(Errno::EEXIST) => {}
+        Err(errno) => return Err(errno),
+    }
     let opened = openat(
         &*tree,
         c"null",

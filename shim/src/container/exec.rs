@@ -178,12 +178,8 @@ impl Owner {
         };
         let pid = started.process.pid();
         if let Err(error) = exec.running(stdio, started.console, started.process) {
-            // It runs, and so will be told as started and as ended; its output is lost.
-            log::error!(
-                "exec {} of container {}: streams: {error}",
-                exec.id,
-                self.id
-            );
+            exec.give_up().await;
+            return Err(Failure::from(error).during("streams"));
         }
         let _ = super::create::write_atomic(
             &self.bundle.join(format!("{}.pid", exec.id)),
@@ -282,6 +278,18 @@ impl Exec {
             stdio.close_stdin();
         }
         Ok(())
+    }
+
+    /// It runs and its output would be lost: it is ended instead, reaped as a stranger and never told of.
+    async fn give_up(&self) {
+        let handle = {
+            let mut facts = self.facts.borrow_mut();
+            facts.pid = 0;
+            facts.handle.take()
+        };
+        // One that has ended already is as good.
+        let _ = handle.map(|handle| handle.kill(nix::libc::SIGKILL));
+        self.close().await;
     }
 
     /// It could not be started: it stays, as created, until it is deleted; who waits for it need not wait longer.

@@ -109,9 +109,9 @@ impl Site<'_> {
         terminal: bool,
     ) -> Result<JoinHandle<()>> {
         meter.set(Phase::AwaitsInput);
+        let ending = Ending(meter);
         let from = relay::source(from).map_err(watch_failed)?;
         let (owner, life, kept) = (self.owner.to_owned(), self.life.clone(), self.kept.clone());
-        let ending = Ending(meter);
         Ok(tokio::spawn(async move {
             let result = if terminal {
                 console::relay_output(&from, &to, &life, &ending.0).await
@@ -133,9 +133,9 @@ impl Site<'_> {
 
     fn discard(&self, from: OwnedFd, meter: Arc<Meter>) -> Result<JoinHandle<()>> {
         meter.set(Phase::AwaitsInput);
+        let ending = Ending(meter);
         let from = relay::source(from).map_err(watch_failed)?;
         let (owner, life, kept) = (self.owner.to_owned(), self.life.clone(), self.kept.clone());
-        let ending = Ending(meter);
         Ok(tokio::spawn(async move {
             let result = console::discard_output(&from, &life, &ending.0).await;
             report(&owner, &ending.0, result);

@@ -34,6 +34,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use relay::watch;
 pub use stdio::Stdio;
 
 /// What a client asked for, as it stands in Create or Exec.

@@ -173,7 +173,7 @@ pub fn ready(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<Ready> {
         PollFd::new(from, PollFlags::POLLIN),
         PollFd::new(to, PollFlags::POLLOUT),
     ];
-    poll(&mut fds, PollTimeout::ZERO)?;
+    look(&mut fds)?;
     let any = |fd: &PollFd<'_>| fd.any().unwrap_or(true);
     let [input, output] = &fds;
     Ok(Ready {
@@ -182,16 +182,26 @@ pub fn ready(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<Ready> {
     })
 }
 
+/// poll(2) that does not wait, and still is interrupted by a signal where nothing is ready.
+fn look(fds: &mut [PollFd<'_>]) -> nix::Result<i32> {
+    loop {
+        match poll(fds, PollTimeout::ZERO) {
+            Err(Errno::EINTR) => {}
+            result => return result,
+        }
+    }
+}
+
 /// Whether there is room to write now, or an error that the next call reports.
 pub fn has_room(fd: impl AsFd) -> bool {
     let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLOUT)];
-    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    look(&mut fds).is_ok_and(|ready| ready > 0)
 }
 
 /// Whether there is something to read now (not: whether the end was reached).
 pub fn has_input(fd: impl AsFd) -> bool {
     let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
-    poll(&mut fds, PollTimeout::ZERO).is_ok()
+    look(&mut fds).is_ok()
         && fds
             .iter()
             .any(|fd| fd.revents().is_some_and(|r| r.contains(PollFlags::POLLIN)))

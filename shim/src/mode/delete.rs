@@ -80,7 +80,7 @@ fn clean_group(
     if socket::accepts(&path) {
         return Ok(());
     }
-    socket::remove_dead(&path);
+    socket::remove_dead(&path).map_err(|e| format!("remove socket {}: {e}", path.display()))?;
     for (name, container) in store.list().map_err(|e| e.to_string())? {
         let Ok(container) = container else { continue };
         if name == *id || container.record().group.as_deref() != Some(group.as_str()) {

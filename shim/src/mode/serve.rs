@@ -1,24 +1,22 @@
 //! The serving process: from an inherited listener to its orderly end.
 
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener as StdListener;
-use std::os::unix::net::UnixStream as StdStream;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use nix::sys::signal::Signal;
 use rsrun_core::sys::fds;
 use rsrun_core::sys::heap::UnforkedHeap;
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
-use signal_hook::low_level::pipe;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver as PipeReader;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::LocalSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::NAME;
 use super::start::{LEASE, LISTENER, SEALED};
@@ -26,6 +24,7 @@ use crate::args::Args;
 use crate::event::Outbox;
 use crate::journal;
 use crate::sandbox::Sandbox;
+use crate::signals::{self, Signals};
 use crate::socket::{self, Claim};
 use crate::spec;
 use crate::task::connection::{self, Limits};
@@ -33,8 +32,21 @@ use crate::task::connection::{self, Limits};
 /// How long events may take to reach containerd once nothing else is left to do.
 const FLUSH: Duration = Duration::from_secs(5);
 
+/// Signals that end this process in order.
+const ENDING: [Signal; 2] = [Signal::SIGTERM, Signal::SIGINT];
+
+/// Signals that must not end it.
+const MEANINGLESS: [Signal; 3] = [Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR2];
+
 /// Serves until containerd wishes the end and nothing is left, or until SIGTERM or SIGINT.
 pub fn run(args: &Args, heap: &'static UnforkedHeap) -> Result<(), String> {
+    let heard = [
+        &ENDING[..],
+        &MEANINGLESS,
+        &[Signal::SIGCHLD, Signal::SIGUSR1],
+    ]
+    .concat();
+    signals::block(&heard).map_err(|e| format!("rt_sigprocmask: {e}"))?;
     nix::sys::prctl::set_child_subreaper(true)
         .map_err(|e| format!("prctl(PR_SET_CHILD_SUBREAPER): {e}"))?;
     if let Ok(name) = std::ffi::CString::new(NAME) {
@@ -51,7 +63,8 @@ pub fn run(args: &Args, heap: &'static UnforkedHeap) -> Result<(), String> {
     let (lease, _sealed) = if args.group.is_empty() {
         (None, None)
     } else {
-        (fds::adopt(LEASE).ok(), fds::adopt(SEALED).ok())
+        let left = |number| fds::adopt(number).map_err(|e| format!("descriptor {number}: {e}"));
+        (Some(left(LEASE)?), Some(left(SEALED)?))
     };
     journal::open(Path::new("log"), &args.ctr_ns, &group, args.debug);
     // The bundle of the first container must be removable while others live.
@@ -112,11 +125,11 @@ async fn serve(
     lease: Option<OwnedFd>,
 ) -> io::Result<()> {
     let listener = UnixListener::from_std(listener)?;
-    let mut lease = lease.and_then(|fd| PipeReader::from_owned_fd(fd).ok());
-    let mut children = signal(&[SIGCHLD])?;
-    let mut ends = signal(&[SIGTERM, SIGINT])?;
-    let mut dumps = signal(&[SIGUSR1])?;
-    let mut others = signal(&[SIGHUP, SIGQUIT, SIGUSR2])?;
+    let mut lease = lease.map(PipeReader::from_owned_fd).transpose()?;
+    let children = Signals::of(&[Signal::SIGCHLD])?;
+    let ends = Signals::of(&ENDING)?;
+    let dumps = Signals::of(&[Signal::SIGUSR1])?;
+    let others = Signals::of(&MEANINGLESS)?;
     let limits = Rc::new(Limits::default());
     tokio::task::spawn_local(Rc::clone(&sandbox.outbox).send_all());
     log::info!("serving on {}", path.display());
@@ -137,13 +150,13 @@ async fn serve(
                     sleep(Duration::from_millis(100)).await;
                 }
             },
-            () = heard(&mut children) => sandbox.reap(),
-            () = heard(&mut ends) => {
+            () = children.heard() => sandbox.reap(),
+            () = ends.heard() => {
                 log::info!("ending on a signal");
                 break;
             }
-            () = heard(&mut dumps) => sandbox.describe().iter().for_each(|line| log::info!("{line}")),
-            () = heard(&mut others) => log::warn!("a signal that means nothing here is ignored"),
+            () = dumps.heard() => sandbox.describe().iter().for_each(|line| log::info!("{line}")),
+            () = others.heard() => log::warn!("a signal that means nothing here is ignored"),
             () = abandoned(&mut lease) => {
                 log::warn!("our start was killed before it told where we serve");
                 sandbox.wish_end();
@@ -237,28 +250,5 @@ fn waiting(listener: &UnixListener) -> Option<UnixStream> {
 fn remove_if_ours(path: &Path) {
     if !socket::accepts(path) {
         let _ = fs::remove_file(path);
-    }
-}
-
-/// A stream with a byte for each of these signals that came.
-fn signal(numbers: &[i32]) -> io::Result<UnixStream> {
-    let (read, write) = StdStream::pair()?;
-    for number in numbers {
-        pipe::register(*number, write.try_clone()?)?;
-    }
-    read.set_nonblocking(true)?;
-    UnixStream::from_std(read)
-}
-
-/// Waits for a signal; takes all that have come.
-async fn heard(stream: &mut UnixStream) {
-    let mut bytes = [0; 64];
-    match stream.read(&mut bytes).await {
-        Ok(_) => {}
-        Err(e) if e.kind() == ErrorKind::Interrupted => {}
-        Err(e) => {
-            log::error!("signals: {e}");
-            let _ = timeout(Duration::from_secs(1), std::future::pending::<()>()).await;
-        }
     }
 }
