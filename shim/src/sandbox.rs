@@ -108,11 +108,21 @@ impl Sandbox {
         if let Some(store) = self.stores.borrow().get(root) {
             return Ok(Arc::clone(store));
         }
-        let store = Arc::new(Containers::with_children(root, Arc::clone(&self.children))?);
+        let store = Containers::with_children(root, Arc::clone(&self.children))?;
+        // Beside: they are the same in every namespace of containerd, and outlive this one.
+        let store = Arc::new(store.with_profiles_beside());
         self.stores
             .borrow_mut()
             .insert(root.to_owned(), Arc::clone(&store));
         Ok(store)
+    }
+
+    /// Nothing is done any more: a namespace of containerd whose last container this was is forgotten.
+    pub fn leave_stores(&self) {
+        self.stores
+            .borrow()
+            .values()
+            .for_each(|store| store.leave());
     }
 
     /// The owner of a container.

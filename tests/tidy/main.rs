@@ -181,7 +181,7 @@ fn i11_few_places_of_the_core_name_a_path_of_the_host() {
     const PLACES: [&str; 4] = [
         // The state root, which is ours.
         "runtime-core/src/seccomp/cache.rs",
-        "runtime-core/src/store/mod.rs",
+        "runtime-core/src/store/root.rs",
         // Sources of mounts, namespaces and the root itself, as the spec names them.
         "runtime-core/src/launch/open.rs",
         "runtime-core/src/container/lookups.rs",

@@ -41,7 +41,11 @@ fn socket_of(global: &Global, debug: &Debug) -> Result<PathBuf> {
         Some(namespace) => global.root_of(namespace),
         None => global.root().to_owned(),
     };
-    let container = Containers::open(&absolute(&root)?)?.get(&ContainerId::parse(id)?)?;
+    let containers = Containers::open(&absolute(&root)?)?;
+    let found = containers.get(&ContainerId::parse(id)?);
+    // Of a namespace that has nothing, nothing was made by asking.
+    containers.leave();
+    let container = found?;
     let record = container.record();
     if record.group.is_none() {
         let text = format!("container {id} has no shim: it was made by the command line");

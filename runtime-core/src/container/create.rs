@@ -44,7 +44,7 @@ impl Containers {
         let mut spec = loaded.document;
         add_environment(&mut spec, &request.extra_env);
         self.fill_in_maps(&mut spec, cancel)?;
-        let kept = || lookups::kept_profiles(self.store.path());
+        let kept = || lookups::kept_profiles(&self.profiles);
         let plan = self.plan_for(&request, &spec, &host, kept)?;
         let warnings: Vec<_> = loaded
             .warnings

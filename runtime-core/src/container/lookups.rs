@@ -2,7 +2,7 @@
 //! since planning does no I/O.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
@@ -14,12 +14,17 @@ use crate::plan::{CreateFacts, namespaces};
 use crate::seccomp::Cache;
 use crate::{passwd, seccomp};
 
-/// Below the state root; no id of a container has this character.
+/// Below the state root, or beside it; no id of a container has this character.
 const KEPT_PROFILES: &str = "@seccomp";
 
-/// The compiled profiles kept below `root`. A place that can't be used costs time, nothing else.
-pub fn kept_profiles(root: &Path) -> Option<Cache> {
-    let opened = Cache::open(&root.join(KEPT_PROFILES));
+/// Where the compiled profiles of a state root are.
+pub fn profiles_in(root: &Path) -> PathBuf {
+    root.join(KEPT_PROFILES)
+}
+
+/// The compiled profiles kept in `directory`. A place that can't be used costs time, nothing else.
+pub fn kept_profiles(directory: &Path) -> Option<Cache> {
+    let opened = Cache::open(directory);
     opened
         .inspect_err(|error| log::debug!("seccomp profiles are compiled each time: {error}"))
         .ok()

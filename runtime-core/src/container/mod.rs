@@ -166,6 +166,8 @@ pub struct Deleted {
 #[derive(Debug)]
 pub struct Containers {
     store: Store,
+    /// Where compiled seccomp profiles are kept.
+    profiles: PathBuf,
     children: Arc<Children>,
     host: OnceLock<Arc<Host>>,
 }
@@ -180,9 +182,23 @@ impl Containers {
     pub fn with_children(root: &Path, children: Arc<Children>) -> Result<Self> {
         Ok(Self {
             store: Store::open(root)?,
+            profiles: lookups::profiles_in(root),
             children,
             host: OnceLock::new(),
         })
+    }
+
+    /// Keeps compiled seccomp profiles beside the state root, for all roots there, instead of in it.
+    #[must_use]
+    pub fn with_profiles_beside(mut self) -> Self {
+        self.profiles =
+            lookups::profiles_in(self.store.path().parent().unwrap_or(self.store.path()));
+        self
+    }
+
+    /// The end of it: takes the state root away, if nothing is in it and no other process has it open.
+    pub fn leave(&self) {
+        self.store.leave();
     }
 
     /// The exits of this process's children; whoever hears SIGCHLD reaps through it.

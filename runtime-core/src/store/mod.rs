@@ -5,13 +5,14 @@
 
 mod lock;
 pub mod record;
+mod root;
 pub mod status;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, renameat};
+use nix::fcntl::{AtFlags, Flock, OFlag, OpenHow, ResolveFlag, openat, openat2, renameat};
 use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
@@ -35,14 +36,14 @@ const LARGEST_RECORD: i64 = 64 << 20;
 /// The state root: a directory of containers.
 #[derive(Debug)]
 pub struct Store {
-    root: OwnedFd,
+    root: Flock<OwnedFd>,
     path: PathBuf,
 }
 
 impl Store {
     /// Opens the root, creating it (and its parents) 0711, itself 0700.
     pub fn open(path: &Path) -> Result<Self> {
-        let root = make_path(path).with(|| format!("state root {}", path.display()))?;
+        let root = root::open(path).with(|| format!("state root {}", path.display()))?;
         Ok(Self {
             root,
             path: path.to_owned(),
@@ -55,9 +56,14 @@ impl Store {
         &self.path
     }
 
+    /// The end of it: the root goes too, if nothing is in it and nobody else has it open.
+    pub fn leave(&self) {
+        root::leave(&self.root, &self.path);
+    }
+
     /// Takes the name `id`: makes its directory and locks it. `AlreadyExists` if it is taken.
     pub fn reserve(&self, id: &ContainerId) -> Result<Entry> {
-        match mkdirat(&self.root, id.as_str(), Mode::S_IRWXU) {
+        match mkdirat(&*self.root, id.as_str(), Mode::S_IRWXU) {
             Ok(()) => {}
             Err(Errno::EEXIST) => {
                 let text = format!("container with given ID already exists: {id}");
@@ -78,7 +84,7 @@ impl Store {
         let how = OpenHow::new()
             .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
             .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
-        match openat2(&self.root, id.as_str(), how) {
+        match openat2(&*self.root, id.as_str(), how) {
             Ok(dir) => Ok(Entry {
                 dir,
                 path: self.path.join(id.as_str()),
@@ -126,7 +132,7 @@ impl Store {
     }
 
     fn unlink(&self, id: &ContainerId, flag: UnlinkatFlags) -> Result<()> {
-        match unlinkat(&self.root, id.as_str(), flag) {
+        match unlinkat(&*self.root, id.as_str(), flag) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
             Err(errno) => Err(Error::os(
                 errno,
@@ -337,34 +343,4 @@ pub(crate) fn write_all(file: BorrowedFd<'_>, mut content: &[u8]) -> nix::Result
         }
     }
     Ok(())
-}
-
-/// mkdir -p. Parents 0711, the last 0700; what exists stays as it is.
-fn make_path(path: &Path) -> Result<OwnedFd> {
-    if !path.is_absolute() {
-        return Err(Error::invalid(format!(
-            "{} is not an absolute path",
-            path.display()
-        )));
-    }
-    let open_flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    if let Ok(root) = openat(AT_FDCWD, path, open_flags, Mode::empty()) {
-        return Ok(root);
-    }
-    let mut dir = openat(AT_FDCWD, "/", open_flags, Mode::empty()).with(|| "open(/)")?;
-    let parts: Vec<_> = path.components().skip(1).collect();
-    for (index, part) in parts.iter().enumerate() {
-        let mode = if index.saturating_add(1) == parts.len() {
-            0o700
-        } else {
-            0o711
-        };
-        match mkdirat(&dir, part.as_os_str(), Mode::from_bits_truncate(mode)) {
-            Ok(()) | Err(Errno::EEXIST) => {}
-            Err(errno) => return Err(Error::os(errno, format!("mkdir({})", path.display()))),
-        }
-        dir = openat(&dir, part.as_os_str(), open_flags, Mode::empty())
-            .with(|| format!("open({})", path.display()))?;
-    }
-    Ok(dir)
 }

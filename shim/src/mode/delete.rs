@@ -44,6 +44,7 @@ pub fn run(args: &Args) -> Result<(), String> {
     }
     clean_group(args, &store, &bundle, &id, &cancel)?;
     remove_half_written(&bundle);
+    store.leave();
     answer(&bundle, &deleted)
 }
 

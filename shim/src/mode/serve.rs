@@ -177,6 +177,7 @@ async fn serve(
     if unsent > 0 {
         log::error!("{unsent} events were not taken by containerd in time");
     }
+    sandbox.leave_stores();
     Ok(())
 }
 

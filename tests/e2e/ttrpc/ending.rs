@@ -19,7 +19,7 @@ pub fn cases() -> Vec<Case<ByHand>> {
         60 s: delete_after_a_crash_ends_what_runs, delete_after_a_crash_tells_the_recorded_exit,
             delete_of_what_never_was_succeeds, delete_beside_a_living_shim_leaves_it_alone,
             shutdown_without_containers_ends_the_shim, shutdown_with_containers_is_remembered,
-            sigterm_ends_the_shim_and_removes_its_socket;
+            sigterm_ends_the_shim_and_removes_its_socket, of_a_namespace_without_containers_no_directory_stays;
     ]
 }
 
@@ -191,4 +191,35 @@ fn sigterm_ends_the_shim_and_removes_its_socket(s: &ByHand) -> Check {
     }
     s.delete("term")?;
     s.nothing_remains("term")
+}
+
+/// With a seccomp profile, so that there is one to keep.
+fn of_a_namespace_without_containers_no_directory_stays(s: &ByHand) -> Check {
+    if s.places.is_runc() {
+        return skip("differs from runc: its directories stay");
+    }
+    let root = Path::new("/run/containerd/rsrun").join(s.ctr_ns());
+    let mut tasks = Vec::new();
+    for id in ["first", "second"] {
+        let mut spec = s.spec(id, &["sleep", "1000"]);
+        spec["linux"]["seccomp"] = serde_json::json!({"defaultAction": "SCMP_ACT_ALLOW"});
+        s.prepare(id, &spec)?;
+        let started = s.start(id)?;
+        let task = s.task(&started, id)?;
+        task.create(&s.rootfs(), &Streams::default())?;
+        task.start(INIT)?;
+        assert!(root.join(id).is_dir());
+        tasks.push(task);
+    }
+    for task in &tasks {
+        assert!(root.is_dir(), "it went before {}", task.id);
+        task.kill(INIT, 9)?;
+        task.wait(INIT)?;
+        task.delete(INIT)?;
+        task.shutdown()?;
+        s.delete(&task.id)?;
+    }
+    eventually("the namespace's directory is gone", FIVE_SECONDS, || {
+        !root.exists()
+    })
 }

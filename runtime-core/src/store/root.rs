@@ -1,0 +1,136 @@
+//! The state root: made by who opens it first, taken away by who leaves it last.
+//!
+//! Everyone who has it open holds a shared lock on it, so who gets the exclusive one is alone. A directory
+//! that was taken away between its opening and the lock has no name any more, and is opened anew.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, Flock, FlockArg, OFlag, openat};
+use nix::sys::stat::{Mode, fstat, mkdirat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use crate::error::{Context, Error, ErrorKind, Result};
+
+/// More often than others can take it away between two calls.
+const TRIES: u32 = 64;
+
+/// Opens the root, creating it.
+pub fn open(path: &Path) -> Result<Flock<OwnedFd>> {
+    for _ in 0..TRIES {
+        let root = Flock::lock(make_path(path)?, FlockArg::LockShared)
+            .map_err(|(_, errno)| Error::os(errno, format!("flock({})", path.display())))?;
+        if fstat(&*root).with(|| "fstat")?.st_nlink > 0 {
+            return Ok(root);
+        }
+    }
+    Err(Error::new(
+        ErrorKind::Internal,
+        "it is taken away each time that it is made",
+    ))
+}
+
+/// Takes it away if nothing is in it and nobody else has it open. With its lock it is not to be used any more: of
+/// two who leave at once, one has to find itself alone.
+pub fn leave(root: &Flock<OwnedFd>, path: &Path) {
+    if root.relock(FlockArg::LockExclusiveNonblock).is_err() {
+        return;
+    }
+    // Not empty: there are containers that no process of ours has. Who comes for them must not wait for our end.
+    if unlinkat(AT_FDCWD, path, UnlinkatFlags::RemoveDir).is_err() {
+        let _ = root.relock(FlockArg::LockSharedNonblock);
+    }
+}
+
+/// mkdir -p. Parents 0711, the last 0700; what exists stays as it is.
+fn make_path(path: &Path) -> Result<OwnedFd> {
+    if !path.is_absolute() {
+        return Err(Error::invalid(format!(
+            "{} is not an absolute path",
+            path.display()
+        )));
+    }
+    let open_flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    // A lock is taken on the last one: it has to be open for reading.
+    let last_flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    if let Ok(root) = openat(AT_FDCWD, path, last_flags, Mode::empty()) {
+        return Ok(root);
+    }
+    let mut dir = openat(AT_FDCWD, "/", open_flags, Mode::empty()).with(|| "open(/)")?;
+    let parts: Vec<_> = path.components().skip(1).collect();
+    for (index, part) in parts.iter().enumerate() {
+        let (mode, flags) = match index.saturating_add(1) == parts.len() {
+            true => (0o700, last_flags),
+            false => (0o711, open_flags),
+        };
+        match mkdirat(&dir, part.as_os_str(), Mode::from_bits_truncate(mode)) {
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(Error::os(errno, format!("mkdir({})", path.display()))),
+        }
+        dir = openat(&dir, part.as_os_str(), flags, Mode::empty())
+            .with(|| format!("open({})", path.display()))?;
+    }
+    Ok(dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use crate::id::ContainerId;
+    use crate::store::Store;
+
+    fn place(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("rsrun-root-{}-{name}", std::process::id()))
+    }
+
+    #[test]
+    fn who_leaves_last_takes_the_root_away() {
+        let path = place("last");
+        let (first, second) = (Store::open(&path).unwrap(), Store::open(&path).unwrap());
+        first.leave();
+        assert!(path.is_dir());
+        second.leave();
+        assert!(!path.exists());
+        // And the next one makes it again.
+        Store::open(&path).unwrap().leave();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_root_with_a_container_stays() {
+        let path = place("full");
+        let id = ContainerId::parse("c").unwrap();
+        let store = Store::open(&path).unwrap();
+        store.reserve(&id).unwrap();
+        store.leave();
+        drop(store);
+        let store = Store::open(&path).unwrap();
+        assert_eq!(store.names().unwrap(), std::slice::from_ref(&id));
+        store.remove(&id).unwrap();
+        store.leave();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn nobody_is_left_with_a_root_that_was_taken_away() {
+        let path = place("race");
+        let id = |n: usize| ContainerId::parse(&format!("c{n}")).unwrap();
+        std::thread::scope(|scope| {
+            for n in 0..4 {
+                let (path, id) = (&path, id(n));
+                scope.spawn(move || {
+                    for _ in 0..200 {
+                        let store = Store::open(path).unwrap();
+                        store.reserve(&id).unwrap();
+                        assert!(path.join(id.as_str()).is_dir());
+                        store.remove(&id).unwrap();
+                        store.leave();
+                    }
+                });
+            }
+        });
+        assert!(!path.exists());
+    }
+}
