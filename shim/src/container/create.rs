@@ -49,6 +49,11 @@ impl Owner {
     async fn try_create(self: &Rc<Self>, call: CreateCall) -> Result<(i32, Launching)> {
         let cancel = self.cancel.for_another();
         let _noted = self.operations.begin_in("create", cancel.stages());
+        // Before anything is written: the request names a directory, and it may be any of the host's.
+        if !self.bundle.join("config.json").is_file() {
+            let text = format!("bundle {} has no config.json", self.bundle.display());
+            return Err(Failure::not_found(text));
+        }
         let root = call.options.state_root(&self.sandbox.ctr_ns);
         write_atomic(
             &self.bundle.join(STATE_ROOT_FILE),

@@ -21,9 +21,13 @@ use super::{Method, answer, frame, method};
 use crate::failure::Failure;
 use crate::sandbox::{Sandbox, Unanswered, next_connection};
 
-/// Requests in flight in the whole process, and Waits, which last as long as their processes.
+/// Requests that one connection may have until it has read their answers, and Waits, which last as long as their
+/// processes. A peer that asks and does not read spends its own.
 const REQUESTS: usize = 1024;
 const WAITS: usize = 16_384;
+
+/// For how many connections the whole process works at once at most: none alone has it for itself.
+const CONNECTIONS: usize = 2;
 
 /// Bytes of requests in flight in the whole process. A connection is not read on while there are more.
 const BYTES: usize = 64 << 20;
@@ -40,8 +44,8 @@ use std::sync::Arc;
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            requests: Arc::new(Semaphore::new(REQUESTS)),
-            waits: Arc::new(Semaphore::new(WAITS)),
+            requests: Arc::new(Semaphore::new(CONNECTIONS * REQUESTS)),
+            waits: Arc::new(Semaphore::new(CONNECTIONS * WAITS)),
             bytes: Arc::new(Semaphore::new(BYTES)),
         }
     }
@@ -63,6 +67,8 @@ pub async fn serve(stream: UnixStream, sandbox: Rc<Sandbox>, limits: Rc<Limits>)
         sandbox: Rc::clone(&sandbox),
         limits,
         writer: Rc::new(Mutex::new(writer)),
+        requests_unread: Arc::new(Semaphore::new(REQUESTS)),
+        waits_unread: Arc::new(Semaphore::new(WAITS)),
         // Dropped with the connection: nobody is there to be answered. What the requests do goes on.
         requests: RefCell::new(JoinSet::new()),
     };
@@ -80,6 +86,8 @@ struct Connection {
     sandbox: Rc<Sandbox>,
     limits: Rc<Limits>,
     writer: Rc<Mutex<OwnedWriteHalf>>,
+    requests_unread: Arc<Semaphore>,
+    waits_unread: Arc<Semaphore>,
     requests: RefCell<JoinSet<()>>,
 }
 
@@ -153,12 +161,14 @@ impl Connection {
         };
         // What is asked when nothing else is answered must not need what the others wait for.
         let lasting = matches!(method, Method::Wait | Method::Describe);
-        let pool = if lasting {
-            &self.limits.waits
+        let (working, unread) = if lasting {
+            (&self.limits.waits, &self.waits_unread)
         } else {
-            &self.limits.requests
+            (&self.limits.requests, &self.requests_unread)
         };
-        let Ok(permit) = Arc::clone(pool).try_acquire_owned() else {
+        let working = Arc::clone(working).try_acquire_owned();
+        let unread = Arc::clone(unread).try_acquire_owned();
+        let (Ok(working), Ok(unread)) = (working, unread) else {
             return self
                 .respond(
                     id,
@@ -166,23 +176,25 @@ impl Connection {
                 )
                 .await;
         };
-        let held = if lasting {
-            None
+        let (unanswered, bytes) = if lasting {
+            (None, None)
         } else {
-            Some((unanswered, bytes))
+            (Some(unanswered), bytes)
         };
         let (sandbox, writer) = (Rc::clone(&self.sandbox), Rc::clone(&self.writer));
         let mut requests = self.requests.borrow_mut();
         while requests.try_join_next().is_some() {}
         requests.spawn_local(async move {
             let response = in_time(request.timeout_nano, answer(sandbox, method, request)).await;
+            // What all connections share is given back before the peer has to do anything.
+            drop((working, bytes));
             let mut writer = writer.lock().await;
             if let Err(error) = frame::send_response(&mut *writer, id, &response).await {
                 log::debug!("answer to {method:?}: {error}");
                 // The caller would wait for ever for an answer that is lost, or take the rest of it for the next.
                 let _ = writer.shutdown().await;
             }
-            drop((held, permit));
+            drop((unanswered, unread));
         });
         Ok(())
     }

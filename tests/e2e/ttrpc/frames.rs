@@ -17,7 +17,7 @@ pub fn cases() -> Vec<Case<ByHand>> {
     rsrun_tests::cases![
         60 s: unknown_methods_are_unimplemented, an_oversized_frame_is_refused_and_the_connection_kept,
             bytes_that_are_no_request_end_nothing_else, a_client_that_stops_in_the_middle_harms_nobody,
-            a_thousand_requests_at_once_are_all_answered;
+            a_thousand_requests_at_once_are_all_answered, a_peer_that_does_not_read_takes_nothing_from_others;
     ]
 }
 
@@ -150,4 +150,21 @@ fn a_thousand_requests_at_once_are_all_answered(s: &ByHand) -> Check {
     } else {
         fail(format!("{wrong:?}"))
     }
+}
+
+fn a_peer_that_does_not_read_takes_nothing_from_others(s: &ByHand) -> Check {
+    let task = keeper(s)?;
+    let mut deaf = UnixStream::connect(socket(s))?;
+    deaf.set_write_timeout(Some(Duration::from_millis(500)))?;
+    let mut request = ttrpc::Request::new();
+    request.set_service(task.service.into());
+    request.set_method("State".into());
+    let request = protobuf::Message::write_to_bytes(&request)?;
+    // Until nothing more is taken, for the answers can't leave.
+    let asked = (0..100_000).take_while(|n| write_frame(&mut deaf, n * 2 + 1, 1, &request).is_ok());
+    let asked = asked.count();
+    assert!((1024..100_000).contains(&asked), "{asked} requests taken");
+    task.status(INIT)?;
+    task.pids()?;
+    Ok(())
 }
