@@ -11,7 +11,7 @@ fn main() {
 
 fn probe(out: &Path) {
     let source = "support/probe/main.rs";
-    println!("cargo::rerun-if-changed={source}");
+    println!("cargo::rerun-if-changed=support/probe");
     let rustc = std::env::var_os("RUSTC").expect("cargo sets RUSTC");
     let status = Command::new(rustc)
         .args(["--edition", "2024", "--crate-name", "rsrun_probe", "-O"])

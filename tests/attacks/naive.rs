@@ -12,6 +12,8 @@ use std::process::{Command, ExitCode};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+use rsrun_tests::cli::bundle::Bundle;
+use rsrun_tests::cli::facts::Facts;
 
 /// First argument of this program when it plays the weak runtime.
 pub(crate) const WORD: &str = "naive-runtime";
@@ -29,6 +31,25 @@ pub(crate) fn runtime(args: &[&str]) {
         "{args:?}: {}",
         String::from_utf8_lossy(&out.stderr)
     );
+}
+
+/// Runs the probe in the bundle's root, changed into and no more, after shell words `before`.
+#[track_caller]
+pub(crate) fn chrooted(b: &Bundle<'_>, before: &str) -> Facts {
+    let script = format!(
+        "{0}/bin/busybox mount -t proc proc {0}/proc && {before} chroot {0} /bin/probe facts",
+        b.rootfs("").display()
+    );
+    let out = Command::new("unshare")
+        .args(["-m", "sh", "-c", &script])
+        .output()
+        .expect("a shell");
+    assert!(
+        out.status.success(),
+        "{script}: {}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+    Facts::parse(&String::from_utf8_lossy(&out.stdout))
 }
 
 /// Does what `args` name.

@@ -12,6 +12,15 @@ use crate::cli::runtime::Output;
 use crate::pace::patient;
 use crate::places::Places;
 
+/// How much of the machine the oracle looks at.
+#[derive(Clone, Copy, Debug)]
+pub enum Thoroughness {
+    /// All but most of the settings.
+    Quick,
+    /// All.
+    Full,
+}
+
 /// The machine under attack.
 pub struct Scene {
     /// Bundles, the command line, ids.
@@ -64,12 +73,15 @@ impl Scene {
     }
 
     /// What the oracle says once all that was killed has gone.
-    pub fn settled(&self) -> Vec<String> {
+    pub fn settled(&self, how: Thoroughness) -> Vec<String> {
         let deadline = Instant::now() + patient(Duration::from_millis(500));
         // What was touched is told once, so it is kept.
         let mut touched: Vec<String> = Vec::new();
         loop {
-            let mut found = self.oracle().differences();
+            let mut found = match how {
+                Thoroughness::Quick => self.oracle().quick(),
+                Thoroughness::Full => self.oracle().differences(),
+            };
             touched.extend(found.iter().filter(|l| l.starts_with("touched")).cloned());
             found.retain(|l| !l.starts_with("touched"));
             if found.is_empty() || Instant::now() > deadline {

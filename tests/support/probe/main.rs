@@ -9,11 +9,14 @@
 //!     probe open MODE:PATH ...        r, w or rw: 0 or -errno
 //!     probe stat PATH ...             type, mode, owner, device number, link target
 //!     probe read PATH ...             text of files, or -errno
+//!     probe hunt SECONDS              goes for every process that appears, until /enough does: what could be had
 //!     probe hold                      prints "holding" and waits for a signal
 //!     probe naive ROOTFS              what a runtime must not do: makes and mounts in ROOTFS by path
 //!
 //! There is no `fn main` of Rust: its runtime would ignore SIGPIPE before the first look.
 #![no_main]
+
+mod hunt;
 
 use std::ffi::{CStr, CString, c_char, c_int, c_long};
 use std::fmt::Write as _;
@@ -66,6 +69,7 @@ extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
         "open" => array(rest.iter().map(|p| open(p).to_string())),
         "stat" => array(rest.iter().map(|p| stat(p))),
         "read" => array(rest.iter().map(|p| read(p))),
+        "hunt" => hunt::newcomers(rest.first().and_then(|s| s.parse().ok()).unwrap_or(1)),
         "naive" => array(naive(rest.first().map_or("", String::as_str)).into_iter().map(|r| r.to_string())),
         "hold" => {
             println!("holding");
