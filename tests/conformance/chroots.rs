@@ -39,7 +39,9 @@ pub(crate) fn cases(suite: &mut Suite) {
     for (what, prepare, option) in machines {
         let name = format!("in_{what}_nobody_comes_to_the_hosts_root");
         suite.case(name, move |g| {
-            g.differs_from_runc("the host's root stays the root of the mount namespace")?;
+            g.differs_from_runc(
+                "what the root of the mount namespace is where it runs in a chroot",
+            )?;
             stays_inside(g, &mut g.bundle(), prepare, option);
             Ok(())
         });
