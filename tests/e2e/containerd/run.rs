@@ -156,7 +156,7 @@ fn stdin_reaches_the_process_and_its_end_closes_it(s: &Scene) -> Check {
     let mut ctr = s.run_beside(&["--rm"], &s.id("stdin"), &["sh", "-c", "cat; echo end"])?;
     ctr.write(b"through the pipe\n")?;
     // ctr loses an end of input that comes before it has started the task.
-    std::thread::sleep(Duration::from_secs(2));
+    std::thread::sleep(rsrun_tests::pace::patient(Duration::from_secs(2)));
     ctr.close_stdin();
     let outcome = ctr.finish(Duration::from_secs(15))?.ok()?;
     assert_eq!(outcome.stdout, "through the pipe\nend\n");
