@@ -131,21 +131,12 @@ pub fn chown(fd: i32, uid: u32, gid: u32) -> Outcome<()> {
 
 /// `statx(2)`; an empty `name` means `dir` itself, a link is not followed.
 pub fn statx(dir: i32, name: &CStr) -> Outcome<Inode> {
-    let flags = libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT;
-    // SAFETY: all bytes zero is a valid `struct statx`.
-    let mut raw: libc::statx = unsafe { zeroed() };
-    let at = (&raw mut raw).expose_provenance();
-    // SAFETY: `name` is NUL-terminated; `raw` is a whole `struct statx`, which the kernel fills.
-    unsafe {
-        call5(
-            libc::SYS_statx,
-            word(dir),
-            text(name),
-            word(flags),
-            libc::STATX_BASIC_STATS as usize,
-            at,
-        )
-    }?;
+    let raw = statx_of(
+        dir,
+        name,
+        libc::AT_SYMLINK_NOFOLLOW,
+        libc::STATX_BASIC_STATS,
+    )?;
     Ok(Inode {
         mode: u32::from(raw.stx_mode),
         uid: raw.stx_uid,
@@ -159,6 +150,26 @@ pub fn statx(dir: i32, name: &CStr) -> Outcome<Inode> {
             (raw.stx_mtime.tv_sec, raw.stx_mtime.tv_nsec),
         ],
     })
+}
+
+/// `statx(2)` of what is `wanted`; an empty `name` means `dir` itself, nothing is mounted by looking.
+pub(super) fn statx_of(dir: i32, name: &CStr, flags: i32, wanted: u32) -> Outcome<libc::statx> {
+    let flags = flags | libc::AT_EMPTY_PATH | libc::AT_NO_AUTOMOUNT;
+    // SAFETY: all bytes zero is a valid `struct statx`.
+    let mut raw: libc::statx = unsafe { zeroed() };
+    let at = (&raw mut raw).expose_provenance();
+    // SAFETY: `name` is NUL-terminated; `raw` is a whole `struct statx`, which the kernel fills.
+    unsafe {
+        call5(
+            libc::SYS_statx,
+            word(dir),
+            text(name),
+            word(flags),
+            wanted as usize,
+            at,
+        )
+    }?;
+    Ok(raw)
 }
 
 /// The magic number of the filesystem that `fd` lies on (`fstatfs(2)`).

@@ -1,7 +1,7 @@
 //! Calls on mounts and namespaces.
 
 use core::ffi::CStr;
-use core::mem::{size_of, zeroed};
+use core::mem::size_of;
 use core::ptr::from_ref;
 
 use super::{Fd, Outcome, call1, call2, call3, call5, descriptor, text, word};
@@ -160,22 +160,7 @@ pub fn enter_own_mount_namespace() -> Outcome<()> {
 
 /// Where a directory is: its mount and its inode. Two descriptors have the same place or are different directories.
 pub fn place_of(dir: i32, name: &CStr) -> Outcome<(u64, u64)> {
-    let flags = libc::AT_EMPTY_PATH | libc::AT_NO_AUTOMOUNT;
-    // SAFETY: all bytes zero is a valid `struct statx`.
-    let mut raw: libc::statx = unsafe { zeroed() };
-    let at = (&raw mut raw).expose_provenance();
-    let wanted = libc::STATX_MNT_ID | libc::STATX_INO;
-    // SAFETY: `name` is NUL-terminated; `raw` is a whole `struct statx`, which the kernel fills.
-    unsafe {
-        call5(
-            libc::SYS_statx,
-            word(dir),
-            text(name),
-            word(flags),
-            wanted as usize,
-            at,
-        )
-    }?;
+    let raw = super::files::statx_of(dir, name, 0, libc::STATX_MNT_ID | libc::STATX_INO)?;
     Ok((raw.stx_mnt_id, raw.stx_ino))
 }
 
