@@ -69,7 +69,9 @@ show task metrics demo || true
 bold "8. What it costs"
 # The program that serves the container is its parent.
 shim=$(awk '{ print $4 }' "/proc/$pid/stat")
-tell "One process serves the container: $(tr '\0' ' ' < "/proc/$shim/cmdline" | cut -c1-90)"
+tell "One process serves the container: $(tr '\0' '\n' < "/proc/$shim/cmdline" | head -n 1), pid $shim. A moment \
+after its last work it gives back what it needs no more, so we wait three seconds."
+sleep 3
 awk '$1 == "Pss:" { pss = $2 } $1 == "Private_Dirty:" { dirty = $2 }
     END { printf "its memory: %.1f MB (PSS), of which %.1f MB are its own (private dirty)\n", pss / 1024, dirty / 1024 }' "/proc/$shim/smaps_rollup"
 

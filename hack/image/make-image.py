@@ -5,7 +5,8 @@
 
 ARCHIVE becomes an OCI image layout in a tar file, ROOTFS a directory with the same
 files. Like the image of that name it has no /proc, /sys or /etc/hosts: who runs a
-container makes those. The same busybox always gives the same digests.
+container makes those. ROOTFS has the two directories, for it serves read-only too, where
+no runtime can make them. The same busybox always gives the same digests.
 """
 
 import hashlib
@@ -134,6 +135,8 @@ def main():
     os.makedirs(rootfs)
     with tarfile.open(fileobj=io.BytesIO(files)) as tar:
         tar.extractall(rootfs, numeric_owner=True)
+    for name in ("proc", "sys"):
+        os.mkdir(os.path.join(rootfs, name), 0o755)
 
 
 main()
