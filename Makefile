@@ -11,9 +11,10 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 
 # One set of flags for every build here, so that a check, a test and a release share
-# what they compile. Static: what is shipped needs nothing of the host it runs on.
+# what they compile. Static: what is shipped needs nothing of the host it runs on; at a fixed
+# place in memory: docs/adr/0021.
 export CARGO_BUILD_TARGET ?= $(shell rustc -vV | sed -n 's/^host: //p')
-export RUSTFLAGS ?= -C target-feature=+crt-static
+export RUSTFLAGS ?= -C target-feature=+crt-static -C relocation-model=static
 export RSRUN_SOURCE := $(CURDIR)
 export RSRUN_TARGET := $(CARGO_BUILD_TARGET)
 
