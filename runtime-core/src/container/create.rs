@@ -17,7 +17,7 @@ use crate::cgroup::{self, Cgroup};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::host::Host;
 use crate::launch::open::Given;
-use crate::launch::{Attendant, Launched, Setting, launch};
+use crate::launch::{Ahead, Attendant, Launched, Setting, launch};
 use crate::plan::{self, ContainerPlan, CreateFacts, IdMaps, IdRange};
 use crate::process::{Cancel, Children, ProcessHandle};
 use crate::seccomp::Cache;
@@ -42,6 +42,7 @@ impl Containers {
         let bundle = Bundle::open(&request.bundle)?;
         let loaded = bundle.load()?;
         let mut spec = loaded.document;
+        let ahead = Ahead::of(&spec);
         add_environment(&mut spec, &request.extra_env);
         self.fill_in_maps(&mut spec, cancel)?;
         let kept = || lookups::kept_profiles(&self.profiles);
@@ -65,6 +66,7 @@ impl Containers {
             host: &host,
             children: &self.children,
             cancel,
+            ahead: &ahead,
         };
         match creation.run() {
             Ok(launched) => {
@@ -226,6 +228,7 @@ struct Creation<'a> {
     host: &'a Host,
     children: &'a Arc<Children>,
     cancel: &'a Cancel,
+    ahead: &'a Ahead,
 }
 
 impl Creation<'_> {
@@ -280,6 +283,7 @@ impl Creation<'_> {
             cancel: self.cancel,
             deadline: Instant::now() + PATIENCE + time_of_hooks(self.plan),
             cgroup: Some(cgroup.dir()),
+            ahead: Some(self.ahead),
         };
         let mut attendant = Steward {
             plan: self.plan,

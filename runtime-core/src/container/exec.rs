@@ -94,6 +94,7 @@ impl Container {
             cancel,
             deadline,
             cgroup: Some(cgroup.dir()),
+            ahead: None,
         };
         launch(
             &planned.plan,

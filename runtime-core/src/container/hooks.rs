@@ -113,6 +113,7 @@ impl Runner<'_> {
             cancel: self.cancel,
             deadline,
             cgroup,
+            ahead: None,
         };
         let given = Given {
             streams: [

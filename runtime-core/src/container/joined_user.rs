@@ -61,6 +61,7 @@ impl Containers {
             cancel,
             deadline: Instant::now() + PATIENCE,
             cgroup: None,
+            ahead: None,
         };
         maps_of_userns(path, setting)
     }

@@ -20,6 +20,7 @@ impl Containers {
             cancel,
             deadline: Instant::now() + PATIENCE,
             cgroup: None,
+            ahead: None,
         };
         userns_with(maps, setting)
     }

@@ -8,5 +8,5 @@ mod placement;
 pub mod report;
 mod userns;
 
-pub use drive::{Attendant, Launched, Setting, launch};
+pub use drive::{Ahead, Attendant, Launched, Setting, launch};
 pub(crate) use userns::{maps_of_process, maps_of_userns, userns_with};

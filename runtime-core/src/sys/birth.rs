@@ -11,6 +11,8 @@
 )]
 
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
 
 use nix::errno::Errno;
 use rsrun_init::Frozen;
@@ -51,34 +53,72 @@ pub struct Stillborn {
 }
 
 struct Portable<'a>(Birth<'a>);
-// SAFETY: the frozen plan holds pointers only into its own arena, which outlives the thread (the
-// scope joins it); nobody writes there after freezing.
+// SAFETY: the frozen plan holds pointers only into its own arena, which outlives the thread (`bear` waits
+// for its end); nobody writes there after freezing.
 unsafe impl Send for Portable<'_> {}
 
-/// Clones the process; returns its pid in this process's pid namespace.
-pub fn launch(birth: Birth<'_>) -> Result<i32, Stillborn> {
-    let portable = Portable(birth);
-    std::thread::scope(|scope| {
+/// A launch thread that waits for what it is to clone.
+#[derive(Debug)]
+pub struct LaunchThread {
+    waits: Sender<Portable<'static>>,
+    thread: JoinHandle<Result<i32, Stillborn>>,
+    made: u64,
+}
+
+impl LaunchThread {
+    /// Starts it. The namespaces of `ahead` (CLONE_NEW* flags) it makes at once, for the process to inherit: with its
+    /// caller going on meanwhile, a network namespace is no longer waited for. Dropped, it ends and so do they.
+    pub fn begin(ahead: u64) -> Result<Self, Stillborn> {
+        let (waits, told) = channel();
         let body = move || {
-            let portable = portable;
-            on_thread(&portable.0)
+            block_signals().map_err(named("rt_sigprocmask"))?;
+            if ahead != 0 {
+                // SAFETY: only flags are passed; the namespaces of this thread alone change.
+                checked(unsafe { libc::syscall(libc::SYS_unshare, ahead) })
+                    .map_err(named("unshare"))?;
+            }
+            match told.recv() {
+                Ok(Portable(birth)) => on_thread(&birth),
+                Err(_) => Err(failed(Errno::ECANCELED)),
+            }
         };
         let thread = std::thread::Builder::new()
             .name("launch".into())
             .stack_size(STACK)
-            .spawn_scoped(scope, body);
-        let failed = |errno| Stillborn {
-            call: "clone(CLONE_THREAD)",
-            errno,
-        };
+            .spawn(body);
         let thread = thread
             .map_err(|e| failed(Errno::from_raw(e.raw_os_error().unwrap_or(libc::EAGAIN))))?;
-        thread.join().unwrap_or(Err(failed(Errno::EFAULT)))
-    })
+        let made = ahead;
+        Ok(Self {
+            waits,
+            thread,
+            made,
+        })
+    }
+
+    /// Clones the process; returns its pid in this process's pid namespace.
+    pub fn bear(self, mut birth: Birth<'_>) -> Result<i32, Stillborn> {
+        birth.flags &= !self.made;
+        // SAFETY: the lifetime is only extended: the thread alone has the value from here on, and this function does
+        // not return before the thread, and so all use of it, has ended.
+        let birth =
+            unsafe { std::mem::transmute::<Portable<'_>, Portable<'static>>(Portable(birth)) };
+        // Nobody hears it where it failed before; the end of the thread tells why.
+        let unheard = self.waits.send(birth);
+        let born = self.thread.join();
+        drop(unheard);
+        born.unwrap_or(Err(failed(Errno::EFAULT)))
+    }
+}
+
+fn failed(errno: Errno) -> Stillborn {
+    Stillborn {
+        call: "clone(CLONE_THREAD)",
+        errno,
+    }
 }
 
 fn on_thread(birth: &Birth<'_>) -> Result<i32, Stillborn> {
-    block_signals().map_err(named("rt_sigprocmask"))?;
     // SAFETY: only a flag is passed; it affects this thread alone.
     checked(unsafe { libc::unshare(libc::CLONE_FS) }.into()).map_err(named("unshare(CLONE_FS)"))?;
     close_others(&birth.keep).map_err(named("close_range"))?;
