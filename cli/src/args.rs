@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use clap::{Args as Group, Parser, Subcommand, ValueEnum};
+use clap::{ArgMatches, Args as Group, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.2.1");
 
@@ -80,48 +80,84 @@ pub enum LogFormat {
     Json,
 }
 
-/// The commands.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Write a default config.json.
-    Spec(Spec),
-    /// Create a container and start it.
-    Run(Run),
-    /// Create a container; its program is not started.
-    Create(Create),
-    /// Start the program of a created container.
-    Start(Id),
-    /// Print the state of a container.
-    State(Id),
-    /// Send a signal to the init of a container.
-    Kill(Kill),
-    /// Delete a container.
-    Delete(Delete),
-    /// List containers.
-    List(List),
-    /// Run one more process in a container.
-    Exec(Exec),
-    /// Print the processes of a container.
-    Ps(Ps),
-    /// Freeze all processes of a container.
-    Pause(Id),
-    /// Thaw all processes of a container.
-    Resume(Id),
-    /// Change the limits of a container.
-    Update(Update),
-    /// Print statistics of a container.
-    Events(Events),
-    /// Print what this runtime supports.
-    Features,
-    /// Print which call of a container's shim waits for what, since when.
-    Debug(Debug),
-    /// Refused: checkpoints are not supported.
-    #[command(hide = true, disable_help_flag = true)]
-    Checkpoint(Unsupported),
-    /// Refused: checkpoints are not supported.
-    #[command(hide = true, disable_help_flag = true)]
-    Restore(Unsupported),
+/// The commands, each a word, what it is for, and its options. Those of a command are put together when it is the one
+/// that is called: for all of them it would be a twentieth of the time of `run`.
+macro_rules! commands {
+    ($($word:literal $about:literal $name:ident($group:ty) $($setting:ident)?;)*) => {
+        /// The commands.
+        #[derive(Debug)]
+        #[expect(dead_code, reason = "of a command without options, or one that is refused, only the name counts")]
+        pub enum Command {
+            $(#[doc = $about] $name($group),)*
+        }
+
+        impl Subcommand for Command {
+            fn augment_subcommands(command: clap::Command) -> clap::Command {
+                command
+                    .subcommand_required(true)
+                    .arg_required_else_help(true)
+                    $(.subcommand({
+                        let options = |own| <$group>::augment_args(own).about($about);
+                        let one = clap::Command::new($word).about($about).defer(options);
+                        $(let one = $setting(one);)?
+                        one
+                    }))*
+            }
+
+            fn augment_subcommands_for_update(command: clap::Command) -> clap::Command {
+                Self::augment_subcommands(command)
+            }
+
+            fn has_subcommand(name: &str) -> bool {
+                [$($word),*].contains(&name)
+            }
+        }
+
+        impl FromArgMatches for Command {
+            fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+                match matches.subcommand() {
+                    $(Some(($word, own)) => <$group>::from_arg_matches(own).map(Self::$name),)*
+                    _ => Err(clap::Error::new(clap::error::ErrorKind::MissingSubcommand)),
+                }
+            }
+
+            fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+                *self = Self::from_arg_matches(matches)?;
+                Ok(())
+            }
+        }
+    };
 }
+
+commands! {
+    "spec" "Write a default config.json" Spec(Spec);
+    "run" "Create a container and start it" Run(Run);
+    "create" "Create a container; its program is not started" Create(Create);
+    "start" "Start the program of a created container" Start(Id);
+    "state" "Print the state of a container" State(Id);
+    "kill" "Send a signal to the init of a container" Kill(Kill);
+    "delete" "Delete a container" Delete(Delete);
+    "list" "List containers" List(List);
+    "exec" "Run one more process in a container" Exec(Exec);
+    "ps" "Print the processes of a container" Ps(Ps);
+    "pause" "Freeze all processes of a container" Pause(Id);
+    "resume" "Thaw all processes of a container" Resume(Id);
+    "update" "Change the limits of a container" Update(Update);
+    "events" "Print statistics of a container" Events(Events);
+    "features" "Print what this runtime supports" Features(Nothing);
+    "debug" "Print which call of a container's shim waits for what, since when" Debug(Debug);
+    "checkpoint" "Refused: checkpoints are not supported" Checkpoint(Unsupported) refused;
+    "restore" "Refused: checkpoints are not supported" Restore(Unsupported) refused;
+}
+
+/// Not told of, and its `--help` is refused like all else.
+fn refused(command: clap::Command) -> clap::Command {
+    command.hide(true).disable_help_flag(true)
+}
+
+/// No options.
+#[derive(Debug, Group)]
+pub struct Nothing {}
 
 /// A command of runc's that is refused whatever follows it, `--help` too: clients ask by that whether it is there.
 #[derive(Debug, Group)]

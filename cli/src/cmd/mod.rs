@@ -43,7 +43,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         Command::Resume(id) => simple::resume(global, &id.id),
         Command::Update(update) => update::run(global, update),
         Command::Events(events) => events::run(global, events),
-        Command::Features => features::run(),
+        Command::Features(_) => features::run(),
         Command::Debug(debug) => debug::run(global, debug),
         Command::Checkpoint(_) => Err(unsupported("checkpoint")),
         Command::Restore(_) => Err(unsupported("restore")),
