@@ -6,7 +6,7 @@
 //! while the client waits for the end of output before it asks for Delete.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -52,10 +52,16 @@ pub async fn relay_output(
             Err(Errno::EIO) if exited => return Ok(()),
             Err(Errno::EIO) => all_closed(life).await,
             Err(Errno::EAGAIN) => {
-                let room_left = relay::has_room(to) || room.grow(to);
-                if !room_left {
-                    meter.set(Phase::AwaitsReader);
-                    output.clear_ready();
+                // Both are asked: a reader may have made room since, and that is no reason to think that there is
+                // no input.
+                let ready = relay::ready(master.as_fd(), to.as_fd())?;
+                if !ready.output {
+                    if !room.grow(to) {
+                        meter.set(Phase::AwaitsReader);
+                        output.clear_ready();
+                    }
+                } else if ready.input {
+                    tokio::task::yield_now().await;
                 } else if let Some(mut guard) = input {
                     meter.set(Phase::AwaitsInput);
                     guard.clear_ready();
