@@ -2,8 +2,8 @@
 
 use std::io::IoSliceMut;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -11,9 +11,9 @@ use nix::poll::PollFlags;
 use nix::sys::socket::{
     AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, send, socketpair,
 };
-use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use rsrun_init::step::Wake;
 
+use super::ahead::Ahead;
 use super::conversation::{Conversation, Due};
 use super::open::{Given, Held, open_all};
 use super::userns::userns_with;
@@ -47,43 +47,6 @@ pub struct Setting<'a> {
     /// A thread that was begun ahead.
     pub ahead: Option<&'a Ahead>,
 }
-
-/// A launch thread that makes the container's network namespace while its plan is still being made: the kernel takes
-/// half a millisecond for one.
-#[derive(Debug, Default)]
-pub struct Ahead(Mutex<Option<LaunchThread>>);
-
-impl Ahead {
-    /// Begins one where a new network namespace belongs to our own user namespace; with a new user namespace it has to
-    /// be made by the clone. Where it can't be begun the launch finds out the same.
-    #[must_use]
-    pub fn of(spec: &Spec) -> Self {
-        let listed = spec.linux().as_ref().and_then(|l| l.namespaces().as_ref());
-        let is_new = |kind: LinuxNamespaceType| {
-            let mut all = listed.into_iter().flatten();
-            all.any(|n| n.typ() == kind && n.path().is_none())
-        };
-        let has_users = listed
-            .into_iter()
-            .flatten()
-            .any(|n| n.typ() == LinuxNamespaceType::User);
-        let begins = is_new(LinuxNamespaceType::Network) && !has_users;
-        let thread = begins
-            .then(|| LaunchThread::begin(NEW_NETWORK).ok())
-            .flatten();
-        Self(Mutex::new(thread))
-    }
-
-    /// The thread, once, for a plan that makes what it has made.
-    fn thread_for(&self, plan: &Plan) -> Option<LaunchThread> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = plan.clone_flags & NEW_NETWORK != 0 && plan.clone_flags & NEW_USERS == 0;
-        if fits { kept.take() } else { None }
-    }
-}
-
-const NEW_NETWORK: u64 = libc::CLONE_NEWNET as u64;
-const NEW_USERS: u64 = libc::CLONE_NEWUSER as u64;
 
 /// What the caller does at the turns of a conversation.
 pub trait Attendant {

@@ -1,6 +1,7 @@
 //! The parent's side of a launch: from a plan to a process that waits at the gate or runs.
 
 pub mod adopt;
+mod ahead;
 pub mod conversation;
 pub mod drive;
 pub mod open;
@@ -8,5 +9,6 @@ mod placement;
 pub mod report;
 mod userns;
 
-pub use drive::{Ahead, Attendant, Launched, Setting, launch};
+pub use ahead::Ahead;
+pub use drive::{Attendant, Launched, Setting, launch};
 pub(crate) use userns::{maps_of_process, maps_of_userns, userns_with};

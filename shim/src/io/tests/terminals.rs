@@ -1,7 +1,7 @@
 //! Streams of a terminal.
 
 use std::io::{Read, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::pty::openpty;
 use nix::sys::termios::{OutputFlags, SetArg, tcgetattr, tcsetattr};
@@ -73,40 +73,42 @@ async fn numbers_arrive(left_open: bool) {
     }
 }
 
-/// A client that starts late and reads at the pace of the terminal: the fifo is full at nearly each call, and has room
-/// again a moment later.
+/// A client that makes room just when a full fifo refused something: what it frees is filled within some
+/// microseconds, and it takes the next piece each time after another delay.
 #[tokio::test]
 async fn a_fifo_that_is_full_for_a_moment_stops_nothing() {
-    for _ in 0..10 {
-        let dir = Dir::new();
-        let stdout = dir.fifo("out");
-        let mut client = reader(&stdout);
-        let request = Request {
-            stdout,
-            terminal: true,
-            ..request()
-        };
-        let (stdio, _streams) = Stdio::prepare(&request, &no_logger()).await.unwrap();
-        let (master, slave) = terminal();
-        stdio.attach_console(master).unwrap();
-        stdio.start_copy().unwrap();
-        let writer = numbers(slave);
-        let client = std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_millis(100));
-            let (mut piece, mut read) = ([0; 64], 0);
-            loop {
-                match client.read(&mut piece).unwrap() {
-                    0 => return read,
-                    count => read += count,
-                }
+    let dir = Dir::new();
+    let stdout = dir.fifo("out");
+    let mut client = reader(&stdout);
+    let request = Request {
+        stdout,
+        terminal: true,
+        ..request()
+    };
+    let (stdio, _streams) = Stdio::prepare(&request, &no_logger()).await.unwrap();
+    let (master, slave) = terminal();
+    stdio.attach_console(master).unwrap();
+    stdio.start_copy().unwrap();
+    let writer = numbers(slave);
+    let client = std::thread::spawn(move || {
+        let (mut piece, mut read) = ([0; 4096], 0);
+        for delay in (0..100).cycle() {
+            let from = Instant::now();
+            while from.elapsed() < Duration::from_micros(delay) {
+                std::hint::spin_loop();
             }
-        });
-        let slave = tokio::time::timeout(Duration::from_secs(60), joined(writer));
-        drop(slave.await.expect("the terminal stood still"));
-        stdio.exited();
-        assert_eq!(joined(client).await, 6_888_896);
-        stdio.force_close().await;
-    }
+            match client.read(&mut piece).unwrap() {
+                0 => break,
+                count => read += count,
+            }
+        }
+        read
+    });
+    let slave = tokio::time::timeout(Duration::from_secs(60), joined(writer));
+    drop(slave.await.expect("the terminal stood still"));
+    stdio.exited();
+    assert_eq!(joined(client).await, 6_888_896);
+    stdio.force_close().await;
 }
 
 #[tokio::test]
