@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use tokio::io::unix::AsyncFd;
+use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 
 use super::life::Life;
 use super::meter::{Meter, Phase};
@@ -33,14 +33,7 @@ pub async fn relay_output(
     meter.set(Phase::AwaitsInput);
     loop {
         let exited = life.is_exited();
-        let input = if exited {
-            None
-        } else {
-            tokio::select! {
-                guard = master.readable() => Some(guard?),
-                () = life.exited() => None,
-            }
-        };
+        let input = readable(master, life).await?;
         let mut output = to.writable().await?;
         match relay::splice_once(master.get_ref(), to.get_ref()) {
             Ok(0) => return Ok(()),
@@ -84,14 +77,7 @@ pub async fn discard_output(
     meter.set(Phase::AwaitsInput);
     loop {
         let exited = life.is_exited();
-        let input = if exited {
-            None
-        } else {
-            tokio::select! {
-                guard = master.readable() => Some(guard?),
-                () = life.exited() => None,
-            }
-        };
+        let input = readable(master, life).await?;
         match nix::unistd::read(master, &mut buffer) {
             Ok(0) => return Ok(()),
             Ok(count) => {
@@ -111,6 +97,20 @@ pub async fn discard_output(
             },
             Err(errno) => return Err(errno.into()),
         }
+    }
+}
+
+/// Waits for input; None once the process has exited, when what is there is there.
+async fn readable<'a>(
+    master: &'a AsyncFd<OwnedFd>,
+    life: &Life,
+) -> io::Result<Option<AsyncFdReadyGuard<'a, OwnedFd>>> {
+    if life.is_exited() {
+        return Ok(None);
+    }
+    tokio::select! {
+        guard = master.readable() => guard.map(Some),
+        () = life.exited() => Ok(None),
     }
 }
 

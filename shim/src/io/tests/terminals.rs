@@ -38,23 +38,29 @@ fn read_all(mut file: File) -> JoinHandle<String> {
     })
 }
 
+/// A terminal whose output goes to a fifo of `dir`: its slave, and the fifo's other end.
+async fn to_a_fifo(dir: &Dir) -> (Stdio, OwnedFd, File) {
+    let stdout = dir.fifo("out");
+    let client = reader(&stdout);
+    let request = Request {
+        stdout,
+        terminal: true,
+        ..request()
+    };
+    let (stdio, streams) = Stdio::prepare(&request, &no_logger()).await.unwrap();
+    assert!(streams.stdout.is_none());
+    let (master, slave) = terminal();
+    stdio.attach_console(master).unwrap();
+    stdio.start_copy().unwrap();
+    (stdio, slave, client)
+}
+
 async fn numbers_arrive(left_open: bool) {
     let expected: String = (1..=NUMBERS).map(|n| format!("{n}\n")).collect();
     for _ in 0..10 {
         let dir = Dir::new();
-        let stdout = dir.fifo("out");
-        let client = reader(&stdout);
-        let request = Request {
-            stdout,
-            terminal: true,
-            ..request()
-        };
-        let (stdio, streams) = Stdio::prepare(&request, &no_logger()).await.unwrap();
+        let (stdio, slave, client) = to_a_fifo(&dir).await;
         let client = read_all(client);
-        assert!(streams.stdout.is_none());
-        let (master, slave) = terminal();
-        stdio.attach_console(master).unwrap();
-        stdio.start_copy().unwrap();
         let slave = joined(numbers(slave)).await;
         let slave = left_open.then_some(slave);
         stdio.exited();
@@ -78,17 +84,7 @@ async fn numbers_arrive(left_open: bool) {
 #[tokio::test]
 async fn a_fifo_that_is_full_for_a_moment_stops_nothing() {
     let dir = Dir::new();
-    let stdout = dir.fifo("out");
-    let mut client = reader(&stdout);
-    let request = Request {
-        stdout,
-        terminal: true,
-        ..request()
-    };
-    let (stdio, _streams) = Stdio::prepare(&request, &no_logger()).await.unwrap();
-    let (master, slave) = terminal();
-    stdio.attach_console(master).unwrap();
-    stdio.start_copy().unwrap();
+    let (stdio, slave, mut client) = to_a_fifo(&dir).await;
     let writer = numbers(slave);
     let client = std::thread::spawn(move || {
         let (mut piece, mut read) = ([0; 4096], 0);
@@ -124,19 +120,9 @@ async fn seven_megabytes_arrive_and_end_although_the_terminal_is_left_open() {
 #[tokio::test]
 async fn a_terminal_that_all_have_closed_goes_on_when_it_is_opened_again() {
     let dir = Dir::new();
-    let stdout = dir.fifo("out");
-    let client = reader(&stdout);
-    let request = Request {
-        stdout,
-        terminal: true,
-        ..request()
-    };
-    let (stdio, _) = Stdio::prepare(&request, &no_logger()).await.unwrap();
+    let (stdio, slave, client) = to_a_fifo(&dir).await;
     let client = read_all(client);
-    let (master, slave) = terminal();
     let name = nix::unistd::ttyname(&slave).unwrap();
-    stdio.attach_console(master).unwrap();
-    stdio.start_copy().unwrap();
     File::from(slave).write_all(b"one\n").unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
     // Nobody has it open: no event says when that changes, and no processor is burnt for it.
@@ -157,17 +143,7 @@ async fn a_terminal_that_all_have_closed_goes_on_when_it_is_opened_again() {
 #[tokio::test]
 async fn a_reader_that_stops_does_not_make_the_relay_spin() {
     let dir = Dir::new();
-    let stdout = dir.fifo("out");
-    let client = reader(&stdout);
-    let request = Request {
-        stdout,
-        terminal: true,
-        ..request()
-    };
-    let (stdio, _) = Stdio::prepare(&request, &no_logger()).await.unwrap();
-    let (master, slave) = terminal();
-    stdio.attach_console(master).unwrap();
-    stdio.start_copy().unwrap();
+    let (stdio, slave, client) = to_a_fifo(&dir).await;
     let process = numbers(slave);
     tokio::time::sleep(Duration::from_millis(700)).await;
     assert!(
