@@ -23,7 +23,7 @@ BIN := $(or $(CARGO_TARGET_DIR),target)/$(CARGO_BUILD_TARGET)/release
 PROGRAMS := containerd-shim-rsrun-v2 rsrun
 
 .PHONY: help setup setup-build build check fmt clippy deny tidy unit docs check-config suites demo demo-vm demo-prepared \
-	test test-native test-vm test-attacks soak soak-restarts fuzz report bench bench-cli bench-scale bench-output vm install uninstall clean
+	test test-native test-vm test-attacks test-faults soak soak-restarts fuzz report bench bench-cli bench-scale bench-output vm install uninstall clean
 
 help: ## show this
 	@sed -n 's/^\([a-z -]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -66,6 +66,10 @@ test-attacks: build suites ## the suites that attack, each in a virtual machine 
 
 test: ## everything; the last line is the result
 	hack/test.sh
+
+test-faults: build suites ## killed, and told an errno, at every system call (make test: at some); FAULT="Create 0 17" for one
+	hack/setup.sh image
+	RSRUN_FAULTS=1 $(if $(FAULT),RSRUN_FAULT="$(FAULT)") RSRUN_SUITE_LIMIT=0 hack/run-suites.sh native faults
 
 fuzz: setup-build ## fuzz every target for FUZZ_SECONDS (60); TARGET=name for one
 	hack/fuzz.sh $(TARGET)

@@ -13,4 +13,9 @@ RSRUN_SOURCE=$PWD
 
 cargo build --quiet --locked -p rsrun-tests --bin rsrun-bench
 export RSRUN_BENCH_MACHINE="kernel $(uname -r), $(nproc) cores, load $(cut -d' ' -f1 /proc/loadavg), $(date -u +%Y-%m-%dT%H:%MZ)"
-exec "${CARGO_TARGET_DIR:-target}/$RSRUN_TARGET/debug/rsrun-bench" "$@"
+program=${CARGO_TARGET_DIR:-target}/$RSRUN_TARGET/debug/rsrun-bench
+# State is kept in /run by all of them. It is in memory on every machine that systemd
+# has started; where it is not, a disk would be measured.
+exec unshare --mount --propagation private bash -c '
+    [ "$(stat -f -c %T /run)" = tmpfs ] || mount -t tmpfs -o mode=755 tmpfs /run
+    exec "$@"' bench "$program" "$@"

@@ -17,9 +17,9 @@ RSRUN_SOURCE=$PWD
 # A suite that hangs must not take the results of the others with it.
 limit=${RSRUN_SUITE_LIMIT:-1200}
 # What may bring a machine down or leaves it changed runs in the guest only.
-guest_only=" attacks faults "
+guest_only=" attacks "
 # What is the same in any machine, or takes emulated minutes (a race), does not spend the guest's minutes.
-here_only=" bad_input root_init_race "
+here_only=" bad_input faults root_init_race "
 
 # chosen SUITE: how its harness is told which cases to run. What needs root or time is
 # marked as ignored in a crate's own tests; a measurement stays so.
@@ -33,6 +33,8 @@ chosen() {
     elif [ "$1" = root_shim ] && [ "${RSRUN_SUITE_SCOPE:-}" = controllers ]; then
         # What depends on the kernel; a gigabyte is the same anywhere.
         echo an_overlay
+    elif [ "$1" = scarcity ] && [ "${RSRUN_SUITE_SCOPE:-}" = controllers ]; then
+        echo --skip squeezed:: --skip silence::
     fi
 }
 

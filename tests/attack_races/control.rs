@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 use rsrun_tests::cli::ground::Ground;
 use rsrun_tests::cli::suite::Suite;
 use rsrun_tests::pace::patient;
-use rsrun_tests::stepping::{Course, Place, Stop, WaitFor};
+use rsrun_tests::stepping::{Course, Place, Stop, Verdict, WaitFor};
 
 use crate::adversary::Swap;
 use crate::canary::Canary;
@@ -109,6 +109,9 @@ fn follow(stage: &Stage<'_>, at_stop: &mut dyn FnMut(&Stop)) {
         .stderr(Stdio::null());
     let limit = patient(std::time::Duration::from_secs(10));
     Course::default()
-        .run(command, limit, WaitFor::Everything, at_stop)
+        .run(command, limit, WaitFor::Everything, &mut |stop| {
+            at_stop(stop);
+            Verdict::LetGo
+        })
         .expect("a course");
 }

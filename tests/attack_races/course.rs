@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rsrun_tests::pace::patient;
-use rsrun_tests::stepping::{Course, End, LOOK_AT_ME, Stop, WaitFor};
+use rsrun_tests::stepping::{Course, End, LOOK_AT_ME, Stop, Verdict, WaitFor};
 
 use crate::scenes::Verb;
 use crate::stage::Stage;
@@ -36,7 +36,10 @@ pub fn follow(
     let mut end = End::Code(0);
     for (command, wait_for) in commands(stage, verb) {
         let (command, _terminal) = with_streams(command, verb, &file)?;
-        let ended = course.run(command, limit, wait_for, at_stop)?;
+        let ended = course.run(command, limit, wait_for, &mut |stop| {
+            at_stop(stop);
+            Verdict::LetGo
+        })?;
         if end == End::Code(0) {
             end = ended;
         }

@@ -9,6 +9,7 @@ pub mod events;
 pub mod fifo;
 pub mod footprint;
 pub mod ground;
+pub mod life;
 pub mod pace;
 pub mod places;
 pub mod proc;

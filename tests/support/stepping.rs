@@ -85,6 +85,61 @@ const TAKE_PATHS: [(i64, Option<usize>); 53] = [
     (LOOK_AT_ME, None),
 ];
 
+/// Calls without an effect that another thread or a later call could see, that cannot fail, or that only wait for another
+/// thread of the program. [`Calls::All`] leaves them out.
+const WITHOUT_EFFECT: [i64; 31] = [
+    libc::SYS_futex,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_restart_syscall,
+    libc::SYS_sched_yield,
+    libc::SYS_nanosleep,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_clock_gettime,
+    libc::SYS_gettimeofday,
+    libc::SYS_getpid,
+    libc::SYS_getppid,
+    libc::SYS_gettid,
+    libc::SYS_getuid,
+    libc::SYS_geteuid,
+    libc::SYS_getgid,
+    libc::SYS_getegid,
+    libc::SYS_getrandom,
+    libc::SYS_arch_prctl,
+    libc::SYS_set_tid_address,
+    libc::SYS_set_robust_list,
+    libc::SYS_rseq,
+    libc::SYS_sigaltstack,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_brk,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_umask,
+    libc::SYS_uname,
+];
+
+/// Which calls are stopped.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Calls {
+    /// Those that take a path.
+    #[default]
+    OnPaths,
+    /// All that have an effect or can fail.
+    All,
+}
+
+/// What becomes of a call that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is made.
+    LetGo,
+    /// It is not made, and fails with this errno.
+    Fail(i32),
+}
+
 /// One call of a program's course.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Place {
@@ -107,6 +162,20 @@ pub struct Stop {
 }
 
 impl Stop {
+    /// The process that waits.
+    pub fn process(&self) -> Option<Pid> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.tid)).ok()?;
+        let line = status.lines().find_map(|l| l.strip_prefix("Tgid:"))?;
+        line.trim().parse().ok().map(Pid::from_raw)
+    }
+
+    /// What the descriptor in its first argument is, as /proc names it; empty where that is none.
+    pub fn subject(&self) -> String {
+        let link = format!("/proc/{}/fd/{}", self.tid, self.args[0]);
+        let target = std::fs::read_link(link).unwrap_or_default();
+        target.to_string_lossy().into_owned()
+    }
+
     /// The path that it acts on, as far as it can be read; empty for a call on a descriptor.
     pub fn path(&self) -> String {
         let position = TAKE_PATHS.iter().find(|(nr, _)| *nr == self.nr);
@@ -147,23 +216,59 @@ pub enum End {
 /// The threads seen in one course; commands that follow each other may share it.
 #[derive(Debug, Default)]
 pub struct Course {
+    calls: Calls,
     threads: Vec<(u32, usize)>,
     /// Of the command, and of those before it that left something behind.
     listeners: Vec<OwnedFd>,
 }
 
 impl Course {
-    /// Runs `command` with every call that takes a path stopped; `at_stop` is called while it waits. Ends with the
+    /// A course in which these calls are stopped.
+    pub fn of(calls: Calls) -> Self {
+        Self {
+            calls,
+            ..Self::default()
+        }
+    }
+
+    /// Counts threads and their calls from here on anew.
+    pub fn count_anew(&mut self) {
+        self.threads.clear();
+    }
+
+    /// Attends to what the commands have left running, until `is_over` says so or nothing of it is left.
+    pub fn attend_until(
+        &mut self,
+        is_over: &dyn Fn() -> bool,
+        before: &mut dyn FnMut(&mut Self),
+        at_stop: &mut dyn FnMut(&Stop) -> Verdict,
+    ) -> io::Result<()> {
+        while !is_over() && !self.listeners.is_empty() {
+            match self.poll(None, Duration::MAX)? {
+                Heard::Calls(ready) => {
+                    before(self);
+                    for index in ready {
+                        self.attend(index, at_stop);
+                    }
+                }
+                Heard::Gone(index) => drop(self.listeners.remove(index)),
+                Heard::Over | Heard::Nothing => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs `command` with its calls stopped; `at_stop` is called while one waits. Ends with the
     /// command or, where that is asked for, with all that it started.
     pub fn run(
         &mut self,
         command: Command,
         limit: Duration,
         wait_for: WaitFor,
-        at_stop: &mut dyn FnMut(&Stop),
+        at_stop: &mut dyn FnMut(&Stop) -> Verdict,
     ) -> io::Result<End> {
         let deadline = Instant::now() + limit;
-        let (mut started, listener) = Started::begin(command)?;
+        let (mut started, listener) = Started::begin(command, self.calls)?;
         self.listeners.push(listener);
         let mut code = None;
         loop {
@@ -226,23 +331,24 @@ impl Course {
         Ok(if is_over { Heard::Over } else { Heard::Nothing })
     }
 
-    fn attend(&mut self, index: usize, at_stop: &mut dyn FnMut(&Stop)) {
+    fn attend(&mut self, index: usize, at_stop: &mut dyn FnMut(&Stop) -> Verdict) {
         let listener = self.listeners[index].as_fd();
         let Some(notice) = next_notice(listener, Duration::ZERO) else {
             return;
         };
         let nr = i64::from(notice.nr);
         let place = place_of(&mut self.threads, &notice);
-        at_stop(&Stop {
+        let verdict = at_stop(&Stop {
             place,
             tid: notice.tid,
             nr,
             args: notice.args,
         });
         // It may have been killed meanwhile: nobody waits for the answer then.
-        let _ = match nr == LOOK_AT_ME {
-            true => answer(listener, notice, 0),
-            false => let_go(listener, notice),
+        let _ = match verdict {
+            Verdict::Fail(errno) => answer(listener, notice, errno),
+            Verdict::LetGo if nr == LOOK_AT_ME => answer(listener, notice, 0),
+            Verdict::LetGo => let_go(listener, notice),
         };
     }
 
@@ -294,7 +400,7 @@ struct Started {
 }
 
 impl Started {
-    fn begin(mut command: Command) -> io::Result<(Self, OwnedFd)> {
+    fn begin(mut command: Command, calls: Calls) -> io::Result<(Self, OwnedFd)> {
         let pair = || {
             socketpair(
                 AddressFamily::Unix,
@@ -308,7 +414,7 @@ impl Started {
         let sender = theirs.as_raw_fd();
         // SAFETY: between fork and exec it makes system calls and one small allocation by sendmsg's buffer, which
         //         glibc's allocator allows after a fork.
-        unsafe { command.pre_exec(move || send_listener(sender)) };
+        unsafe { command.pre_exec(move || send_listener(sender, calls)) };
         let thread = std::thread::spawn(move || {
             let status = command.status();
             // Held until now: they are the child's between fork and exec.
@@ -333,8 +439,8 @@ impl Started {
     }
 }
 
-fn send_listener(socket: RawFd) -> io::Result<()> {
-    let listener = install()?;
+fn send_listener(socket: RawFd, calls: Calls) -> io::Result<()> {
+    let listener = install(calls, socket)?;
     let fds = [listener.as_raw_fd()];
     let message = [ControlMessage::ScmRights(&fds)];
     sendmsg::<()>(
@@ -366,23 +472,46 @@ fn receive_listener(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     ))
 }
 
-/// Loads the filter into this process and gives its listener.
-fn install() -> io::Result<OwnedFd> {
+/// Loads the filter into this process and gives its listener; what is sent over `socket` never stops.
+fn install(calls: Calls, socket: RawFd) -> io::Result<OwnedFd> {
     const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
     const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
     const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-    const COUNT: usize = TAKE_PATHS.len();
-    let line = |code, jt, k| libc::sock_filter { code, jt, jf: 0, k };
-    let mut filter = [line(RETURN, 0, libc::SECCOMP_RET_ALLOW); COUNT + 3];
-    // The number is the first word of seccomp_data.
-    filter[0] = line(LOAD, 0, 0);
-    for (index, (nr, _)) in TAKE_PATHS.iter().enumerate() {
-        // Over the rest of the list and the "allow" behind it.
-        filter[index + 1] = line(EQUAL, (COUNT - index) as u8, *nr as u32);
+    const MOST: usize = TAKE_PATHS.len() + WITHOUT_EFFECT.len() + 8;
+    // Offsets of seccomp_data: the number, and the low word of the first argument.
+    const NR: u32 = 0;
+    const FIRST: u32 = 16;
+    let line = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    let (listed, otherwise) = match calls {
+        Calls::OnPaths => (libc::SECCOMP_RET_USER_NOTIF, libc::SECCOMP_RET_ALLOW),
+        Calls::All => (libc::SECCOMP_RET_ALLOW, libc::SECCOMP_RET_USER_NOTIF),
+    };
+    let numbers = TAKE_PATHS.iter().map(|(nr, _)| *nr);
+    let numbers = numbers.filter(|_| calls == Calls::OnPaths);
+    let quiet = WITHOUT_EFFECT.iter().copied();
+    let numbers = numbers.chain(quiet.filter(|_| calls == Calls::All));
+    // No allocation: this is between fork and exec.
+    let mut filter = [line(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW); MOST];
+    let head = [
+        line(LOAD, 0, 0, NR),
+        line(EQUAL, 0, 3, libc::SYS_sendmsg as u32),
+        line(LOAD, 0, 0, FIRST),
+        line(EQUAL, 0, 1, socket as u32),
+        line(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
+        line(LOAD, 0, 0, NR),
+    ];
+    filter[..head.len()].copy_from_slice(&head);
+    let mut length = head.len();
+    let count = numbers.clone().count();
+    for (index, nr) in numbers.enumerate() {
+        // Over the rest of the list and the line for all others.
+        filter[length] = line(EQUAL, (count - index) as u8, 0, nr as u32);
+        length += 1;
     }
-    filter[COUNT + 2] = line(RETURN, 0, libc::SECCOMP_RET_USER_NOTIF);
+    filter[length] = line(RETURN, 0, 0, otherwise);
+    filter[length + 1] = line(RETURN, 0, 0, listed);
     let program = libc::sock_fprog {
-        len: filter.len() as u16,
+        len: (length + 2) as u16,
         filter: filter.as_mut_ptr(),
     };
     // SAFETY: `program` and the filter that it points to outlive the call; the kernel copies both.
