@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{
-    AtFlags, Flock, OFlag, OpenHow, RenameFlags, ResolveFlag, openat, openat2, renameat, renameat2,
+    AtFlags, OFlag, OpenHow, RenameFlags, ResolveFlag, openat, openat2, renameat, renameat2,
 };
 use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
@@ -38,7 +38,7 @@ const LARGEST_RECORD: i64 = 64 << 20;
 /// The state root: a directory of containers.
 #[derive(Debug)]
 pub struct Store {
-    root: Flock<OwnedFd>,
+    root: Lock,
     path: PathBuf,
 }
 
@@ -65,7 +65,7 @@ impl Store {
 
     /// Takes the name `id`: makes its directory and locks it. `AlreadyExists` if it is taken.
     pub fn reserve(&self, id: &ContainerId) -> Result<Entry> {
-        match mkdirat(&*self.root, id.as_str(), Mode::S_IRWXU) {
+        match mkdirat(&self.root, id.as_str(), Mode::S_IRWXU) {
             Ok(()) => {}
             Err(Errno::EEXIST) => {
                 let text = format!("container with given ID already exists: {id}");
@@ -86,7 +86,7 @@ impl Store {
         let how = OpenHow::new()
             .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
             .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
-        match openat2(&*self.root, id.as_str(), how) {
+        match openat2(&self.root, id.as_str(), how) {
             Ok(dir) => Ok(Entry {
                 dir,
                 path: self.path.join(id.as_str()),
@@ -134,7 +134,7 @@ impl Store {
     }
 
     fn unlink(&self, id: &ContainerId, flag: UnlinkatFlags) -> Result<()> {
-        match unlinkat(&*self.root, id.as_str(), flag) {
+        match unlinkat(&self.root, id.as_str(), flag) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
             Err(errno) => Err(Error::os(
                 errno,

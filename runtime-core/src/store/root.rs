@@ -7,21 +7,21 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, Flock, FlockArg, OFlag, openat};
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::{Mode, fstat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
+use super::lock::Lock;
 use crate::error::{Context, Error, ErrorKind, Result};
 
 /// More often than others can take it away between two calls.
 const TRIES: u32 = 64;
 
 /// Opens the root, creating it.
-pub fn open(path: &Path) -> Result<Flock<OwnedFd>> {
+pub fn open(path: &Path) -> Result<Lock> {
     for _ in 0..TRIES {
-        let root = Flock::lock(make_path(path)?, FlockArg::LockShared)
-            .map_err(|(_, errno)| Error::os(errno, format!("flock({})", path.display())))?;
-        if fstat(&*root).with(|| "fstat")?.st_nlink > 0 {
+        let root = Lock::share(make_path(path)?).with(|| format!("flock({})", path.display()))?;
+        if fstat(&root).with(|| "fstat")?.st_nlink > 0 {
             return Ok(root);
         }
     }
@@ -33,13 +33,13 @@ pub fn open(path: &Path) -> Result<Flock<OwnedFd>> {
 
 /// Takes it away if nothing is in it and nobody else has it open. With its lock it is not to be used any more: of
 /// two who leave at once, one has to find itself alone.
-pub fn leave(root: &Flock<OwnedFd>, path: &Path) {
-    if root.relock(FlockArg::LockExclusiveNonblock).is_err() {
+pub fn leave(root: &Lock, path: &Path) {
+    if !root.take_if_alone() {
         return;
     }
     // Not empty: there are containers that no process of ours has. Who comes for them must not wait for our end.
     if unlinkat(AT_FDCWD, path, UnlinkatFlags::RemoveDir).is_err() {
-        let _ = root.relock(FlockArg::LockSharedNonblock);
+        let _ = root.share_again();
     }
 }
 
