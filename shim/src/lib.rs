@@ -57,8 +57,12 @@ pub fn main(heap: &'static UnforkedHeap) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(text) => {
-            // The only word on stderr: containerd shows all of it to the user.
-            eprintln!("{text}");
+            if log::max_level() == log::LevelFilter::Off {
+                // The only word on stderr: containerd shows all of it to the user.
+                eprintln!("{text}");
+            } else {
+                log::error!("{text}");
+            }
             ExitCode::FAILURE
         }
     }

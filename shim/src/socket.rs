@@ -2,16 +2,19 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
 };
 use sha2::{Digest, Sha256};
+
+use crate::wire::Writer;
 
 /// Directory of the sockets unless the caller names another: containerd's build-time default, which its
 /// tools compute too. It does not follow containerd's state directory.
@@ -19,6 +22,9 @@ const DEFAULT_DIR: &str = "/run/containerd/s";
 
 /// Longest path of a socket (`sun_path` with its NUL, less what Go allows itself).
 const LONGEST: usize = 106;
+
+/// How long a serving process may take to answer a question.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The path of the socket for a sandbox: one for each of (containerd, namespace, group).
 pub fn path(
@@ -117,6 +123,42 @@ pub fn claim(path: &Path) -> io::Result<Claim> {
 /// Whether somebody accepts connections at `path`.
 pub fn accepts(path: &Path) -> bool {
     UnixStream::connect(path).is_ok()
+}
+
+/// Asks who serves at `path` to end if it has no container, and tells whether anybody is there. Accepting alone
+/// says little: the socket of a process that is being killed does so until the kernel has come to its files.
+/// Who is silent for [`PATIENCE`] is taken to be there.
+pub fn shut_down(path: &Path, id: &str) -> bool {
+    let Ok(mut stream) = UnixStream::connect(path) else {
+        return false;
+    };
+    let asked = stream
+        .set_read_timeout(Some(PATIENCE))
+        .and_then(|()| stream.write_all(&shutdown_request(id)));
+    if asked.is_err() {
+        return false;
+    }
+    match stream.read(&mut [0]) {
+        Ok(read) => read > 0,
+        Err(e) => e.kind() == ErrorKind::WouldBlock,
+    }
+}
+
+/// A ttrpc frame: header (length, stream, type 1, no flags) and `ttrpc.Request`.
+fn shutdown_request(id: &str) -> Vec<u8> {
+    let mut request = Writer::new();
+    request.text(1, "containerd.task.v2.Task");
+    request.text(2, "Shutdown");
+    request.nested(3, |shutdown| shutdown.text(1, id));
+    let body = request.into_bytes();
+    let length = u32::try_from(body.len()).unwrap_or_default();
+    [
+        &length.to_be_bytes()[..],
+        &1_u32.to_be_bytes(),
+        &[1, 0],
+        &body,
+    ]
+    .concat()
 }
 
 /// Binds and listens. Between bind and listen the file exists and refuses: a racing caller would take it for

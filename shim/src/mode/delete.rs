@@ -65,7 +65,8 @@ fn state_root(bundle: &Path, ctr_ns: &str) -> PathBuf {
 }
 
 /// containerd ≥ 2.0 calls only for the first container of a pod when the serving process has died; then the rest
-/// of the pod is ours to clean. While it lives, the others are none of our business, and neither is its socket.
+/// of the pod is ours to clean. While it lives, the others are none of our business, and neither is its socket;
+/// it ends by itself if it has nothing: so does one whose `start` was killed as it came to its end.
 fn clean_group(
     args: &Args,
     store: &Containers,
@@ -78,7 +79,7 @@ fn clean_group(
         return Ok(());
     }
     let path = socket_path(args, bundle, &group)?;
-    if socket::accepts(&path) {
+    if socket::shut_down(&path, &args.id) {
         return Ok(());
     }
     socket::remove_dead(&path).map_err(|e| format!("remove socket {}: {e}", path.display()))?;

@@ -40,6 +40,13 @@ const MEANINGLESS: [Signal; 3] = [Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUS
 
 /// Serves until containerd wishes the end and nothing is left, or until SIGTERM or SIGINT.
 pub fn run(args: &Args, heap: &'static UnforkedHeap) -> Result<(), String> {
+    // First of all: nobody waits for this process, so what stops it is said there or nowhere.
+    let sandbox = if args.group.is_empty() {
+        &args.id
+    } else {
+        &args.group
+    };
+    journal::open(Path::new("log"), &args.ctr_ns, sandbox, args.debug);
     let heard = [
         &ENDING[..],
         &MEANINGLESS,
@@ -66,7 +73,6 @@ pub fn run(args: &Args, heap: &'static UnforkedHeap) -> Result<(), String> {
         let left = |number| fds::adopt(number).map_err(|e| format!("descriptor {number}: {e}"));
         (Some(left(LEASE)?), Some(left(SEALED)?))
     };
-    journal::open(Path::new("log"), &args.ctr_ns, &group, args.debug);
     // The bundle of the first container must be removable while others live.
     #[allow(clippy::disallowed_methods, reason = "before there is another thread")]
     std::env::set_current_dir("/").map_err(|e| format!("chdir(/): {e}"))?;
@@ -184,7 +190,12 @@ async fn serve(
 /// Comes back when `start` has ended without telling anybody of us.
 async fn abandoned(lease: &mut Option<PipeReader>) {
     let ended = match lease {
-        Some(pipe) => !matches!(pipe.read(&mut [0]).await, Ok(1)),
+        Some(pipe) => loop {
+            match pipe.read(&mut [0]).await {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                heard => break !matches!(heard, Ok(1)),
+            }
+        },
         None => false,
     };
     *lease = None;
