@@ -368,8 +368,12 @@ impl Drive<'_> {
                 &[due.wake as u8],
                 MsgFlags::MSG_NOSIGNAL,
             ) {
-                // It died meanwhile: what comes next is the end, which says why.
-                Ok(_) | Err(Errno::EPIPE | Errno::ECONNRESET) => {}
+                Ok(_) => {}
+                // It died meanwhile: what comes next is the end, which says why. Should it live, it would wait for
+                // this answer for ever.
+                Err(Errno::EPIPE | Errno::ECONNRESET) => {
+                    let _ = self.process.kill(libc::SIGKILL);
+                }
                 Err(errno) => return Err(Error::os(errno, "send(wake)")),
             }
         }
