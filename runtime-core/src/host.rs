@@ -40,6 +40,8 @@ pub struct Host {
     pub bounding: u64,
     /// Our own hard limits by resource.
     pub hard_limits: Vec<u64>,
+    /// The soft limit of open files that we were started with, if it was raised since: what is executed gets it back.
+    pub open_files: Option<u64>,
     /// We run in a user namespace: no mknod, no raising of limits.
     pub in_user_namespace: bool,
     /// `/proc/kcore` exists.
@@ -82,9 +84,17 @@ impl Host {
             last_capability: number("/proc/sys/kernel/cap_last_cap")?,
             bounding: bounding_set()?,
             hard_limits: hard_limits()?,
+            open_files: sys::open_files_before(),
             in_user_namespace: !is_initial_user_namespace()?,
             has_kcore: exists("/proc/kcore")?,
         })
+    }
+
+    /// The limits of open files for what is executed, (soft, hard), if they are not ours.
+    #[must_use]
+    pub fn open_files(&self) -> Option<(u64, u64)> {
+        let hard = self.hard_limit(libc::RLIMIT_NOFILE)?;
+        self.open_files.map(|soft| (soft, hard))
     }
 
     /// Our own hard limit of `resource`; `None` for one that this kernel does not have.

@@ -173,6 +173,15 @@ impl Cancel {
         })
     }
 
+    /// One that is triggered while `event` is readable, as a signalfd is whose signals nobody reads; in no other way.
+    #[must_use]
+    pub fn when_readable(event: OwnedFd) -> Self {
+        Self {
+            event: Arc::new(event),
+            stages: Stages::default(),
+        }
+    }
+
     /// For one more operation: given up together with this one, at stages of its own.
     #[must_use]
     pub fn for_another(&self) -> Self {

@@ -1,10 +1,13 @@
 //! What a process has from the one that cloned it, and the program must not have from the shim.
 
+use core::ffi::CStr;
+
 use crate::raw::{self, Outcome, PrctlNumber, SchedAttr};
 
 /// Back to what a process of a fresh system has. What is right already is not touched: setting it may
 /// need a privilege that this process lacks.
 pub fn reset() -> Outcome<()> {
+    raw::set_name(NAME)?;
     match raw::getpriority()? {
         0 => {}
         // From a nice shim back to 0 is for CAP_SYS_NICE of the host, which this process may not have
@@ -29,6 +32,9 @@ pub fn reset() -> Outcome<()> {
     }
     Ok(())
 }
+
+/// Whoever looks for the shim by its name must not find its containers.
+const NAME: &CStr = c"rsrun:init";
 
 const DEFAULT_TIMER_SLACK_NS: u64 = 50_000;
 

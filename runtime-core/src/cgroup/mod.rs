@@ -46,7 +46,7 @@ pub use events::{Events, MemoryEvents};
 pub use mount::Mount;
 pub use path::{Driver, check, is_systemd, resolve};
 pub use remove::remove_if_empty;
-pub use resources::{Changes, writes};
+pub use resources::{Changes, Value, writes};
 pub use stats::Stats;
 
 /// One cgroup, held by its directory.

@@ -45,7 +45,11 @@ impl Containers {
         let ahead = Ahead::of(&spec);
         add_environment(&mut spec, &request.extra_env);
         self.fill_in_maps(&mut spec, cancel)?;
-        let kept = || lookups::kept_profiles(&self.profiles);
+        let kept = || {
+            // They are kept below it or beside it.
+            let _ = self.store.make_root();
+            lookups::kept_profiles(&self.profiles)
+        };
         let plan = self.plan_for(&request, &spec, &host, kept)?;
         let warnings: Vec<_> = loaded
             .warnings
@@ -105,14 +109,19 @@ impl Containers {
         }
     }
 
-    /// The plan for a bundle, and nothing done: `rsrun run --explain`.
+    /// What create would do and what it would refuse, and nothing done: `rsrun run --explain`.
     pub fn explain(&self, request: &CreateRequest) -> Result<String> {
         let host = self.host()?;
         let mut spec = Bundle::open(&request.bundle)?.load()?.document;
         self.fill_in_maps(&mut spec, &Cancel::new()?)?;
-        Ok(plan::explain(
-            &self.plan_for(request, &spec, &host, || None)?.init,
-        ))
+        let plan = self.plan_for(request, &spec, &host, || None)?;
+        let mount = cgroup::Mount::find()?;
+        let path = cgroup_path(&mount, request, &plan)?;
+        let limits = match &plan.cgroup.resources {
+            Some(resources) => cgroup::writes(resources, mount.controllers())?,
+            None => cgroup::Changes::default(),
+        };
+        Ok(plan::explain_container(&plan, &path, &limits))
     }
 
     fn plan_for(
@@ -183,6 +192,21 @@ fn root_owner(maps: &IdMaps) -> (u32, u32) {
     (root(&maps.uid), root(&maps.gid))
 }
 
+/// Where its cgroup is to be, below the mount.
+fn cgroup_path(
+    mount: &cgroup::Mount,
+    request: &CreateRequest,
+    plan: &ContainerPlan,
+) -> Result<String> {
+    let own = mount.own_cgroup()?;
+    cgroup::resolve(
+        plan.cgroup.driver,
+        plan.cgroup.path.as_deref(),
+        request.id.as_str(),
+        own.as_deref(),
+    )
+}
+
 /// What the hooks of create may take, by their own time-outs.
 fn time_of_hooks(plan: &ContainerPlan) -> Duration {
     let hooks = &plan.hooks;
@@ -233,16 +257,10 @@ struct Creation<'a> {
 
 impl Creation<'_> {
     fn run(&mut self) -> Result<Launched> {
-        let _lock = self.entry.lock()?;
+        let _lock = self.entry.lock(self.cancel)?;
         let program = Program::compile(&self.plan.cgroup.devices)?;
         let mount = cgroup::Mount::find()?;
-        let own = mount.own_cgroup()?;
-        let path = cgroup::resolve(
-            self.plan.cgroup.driver,
-            self.plan.cgroup.path.as_deref(),
-            self.request.id.as_str(),
-            own.as_deref(),
-        )?;
+        let path = cgroup_path(&mount, self.request, self.plan)?;
         // The intent goes to disk first: whatever kills us from here on, delete finds the cgroup.
         self.record.cgroup = Some(CgroupFacts {
             path: path.clone(),
@@ -338,6 +356,7 @@ impl Steward<'_> {
         Runner {
             children,
             cancel,
+            entry: self.entry,
             record: self.record,
             init: Some(init),
             cgroup,
@@ -398,6 +417,7 @@ impl Attendant for Steward<'_> {
             init,
             Status::Creating,
             &listener,
+            self.cancel,
         )
     }
 }

@@ -1,18 +1,53 @@
 //! Delete: processes, cgroup, mounts, hooks of the end, record. Also of what a crash has left.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::hooks::Runner;
 use super::{Container, Containers, Deleted, KILL_PATIENCE, Status};
 use crate::cgroup::Mount;
-use crate::error::{Context, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::id::ContainerId;
 use crate::process::{Cancel, ProcessHandle};
+use crate::store::lock::Lock;
+
+/// How long a delete without force waits for who has the container's lock.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long who has the lock may take to come to its end, once the container is killed.
+const TAKE_OVER: Duration = Duration::from_secs(2);
 
 /// What an init takes to end, once killed, when nobody holds it up.
 const MOMENT: Duration = Duration::from_millis(200);
 
 impl Container {
+    /// The lock. With force `None` where it is still another's, and must not be waited for.
+    fn lock_to_delete(&self, force: bool, cancel: &Cancel) -> Result<Option<Lock>> {
+        let _stage = cancel.stages().enter("the lock of its record");
+        let deadline = Instant::now() + if force { MOMENT } else { LOCK_PATIENCE };
+        match self.entry.lock_until(Some(deadline), cancel)? {
+            None if force => self.take_over(cancel),
+            None => Err(Error::new(
+                ErrorKind::Timeout,
+                "another operation on it is under way: it may wait for a hook",
+            )),
+            lock => Ok(lock),
+        }
+    }
+
+    /// Kills the container from under an operation that has its lock and hangs, in a hook above all: without its
+    /// processes that comes to its end. If it does not, the container is removed all the same; every other
+    /// operation finds it gone.
+    fn take_over(&self, cancel: &Cancel) -> Result<Option<Lock>> {
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.kill(KILL_PATIENCE)?;
+        }
+        if let Some(init) = &self.init {
+            let _ = init.kill(libc::SIGKILL);
+        }
+        self.entry
+            .lock_until(Some(Instant::now() + TAKE_OVER), cancel)
+    }
+
     /// Removes its cgroup and whatever lives there, and runs the poststop hooks. `WrongStatus` while it
     /// runs and `force` is false. The record is removed last (by [`Containers::delete`]): until then
     /// a second try finds everything.
@@ -85,6 +120,7 @@ impl Container {
         let runner = Runner {
             children: &self.children,
             cancel,
+            entry: &self.entry,
             record: &self.record,
             init: None,
             cgroup: None,
@@ -103,10 +139,18 @@ impl Containers {
     /// Removes a container. `WrongStatus` while it runs and `force` is false.
     pub fn delete(&self, container: &Container, force: bool, cancel: &Cancel) -> Result<Deleted> {
         let doing = || format!("delete container {}", container.id);
-        let lock = {
-            let _stage = cancel.stages().enter("the lock of its record");
-            container.entry.lock().with(doing)?
-        };
+        let locked = container.lock_to_delete(force, cancel);
+        if container.entry.is_gone().with(doing)? {
+            // Who had the lock has removed it.
+            return match force {
+                true => Ok(Deleted {
+                    pid: container.pid(),
+                    exit: None,
+                }),
+                false => Err(container.entry.not_found()),
+            };
+        }
+        let lock = locked.with(doing)?;
         let deleted = container.dismantle(force, cancel).with(doing)?;
         self.store.remove(&container.id).with(doing)?;
         drop(lock);

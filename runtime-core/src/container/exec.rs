@@ -17,6 +17,9 @@ use crate::sys::procfs;
 /// From clone to execve.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The same of an exec that may have to wait for the container to be resumed.
+const UNTIL_RESUMED: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
 impl Container {
     /// Adds a process; returns when it has executed its program.
     pub fn exec(&self, request: &ExecRequest, cancel: &Cancel) -> Result<Started> {
@@ -88,7 +91,12 @@ impl Container {
             init: Some(init),
             gate: None,
         };
-        let deadline = Instant::now() + PATIENCE;
+        // Into a frozen cgroup it is born frozen.
+        let patience = match request.ignore_paused {
+            true => UNTIL_RESUMED,
+            false => PATIENCE,
+        };
+        let deadline = Instant::now() + patience;
         let setting = Setting {
             children: &self.children,
             cancel,
@@ -101,7 +109,10 @@ impl Container {
             &planned.program,
             &given,
             setting,
-            &mut Agent { container: self },
+            &mut Agent {
+                container: self,
+                cancel,
+            },
         )
     }
 
@@ -140,6 +151,7 @@ fn is_errno(error: &Error, errno: Errno) -> bool {
 
 struct Agent<'a> {
     container: &'a Container,
+    cancel: &'a Cancel,
 }
 
 impl Attendant for Agent<'_> {
@@ -151,6 +163,7 @@ impl Attendant for Agent<'_> {
             process,
             Status::Running,
             &listener,
+            self.cancel,
         )
     }
 }

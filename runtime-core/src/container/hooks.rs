@@ -18,10 +18,13 @@ use crate::launch::open::Given;
 use crate::launch::{Setting, drive};
 use crate::plan::{self, HookPlace, Inside};
 use crate::process::{Cancel, Children, ProcessHandle};
+use crate::store::Entry;
 use crate::store::record::Record;
 
 /// A hook without a time-out of its own still ends.
 pub(super) const PATIENCE: Duration = Duration::from_secs(600);
+/// How often a hook that takes long is asked whether its container is there still.
+const PERIOD: Duration = Duration::from_millis(500);
 /// What of a hook's output is kept for the error; the rest is read and dropped.
 const KEPT_OUTPUT: usize = 4096;
 
@@ -32,6 +35,8 @@ pub struct Runner<'a> {
     pub children: &'a Arc<Children>,
     /// Gives them up.
     pub cancel: &'a Cancel,
+    /// Where the container's state is: without it, nobody waits for a hook.
+    pub entry: &'a Entry,
     /// The container's facts.
     pub record: &'a Record,
     /// The container's init, for hooks that run in its namespaces.
@@ -89,7 +94,7 @@ impl Runner<'_> {
     }
 
     fn run(&self, hook: &Hook, place: &HookPlace, status: Status) -> Result<()> {
-        let planned = plan::hook(hook, place)?;
+        let planned = plan::hook(hook, place, self.host)?;
         let state = state_file(self.record, self.init, status)?;
         let (reader, writer) =
             nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).with(|| "pipe2()")?;
@@ -143,7 +148,7 @@ impl Runner<'_> {
         )
         .map_err(timed_out)?;
         drop(writer);
-        let ended = self.watch(&launched.process, &reader, deadline);
+        let ended = self.watch(&launched.process, &reader, deadline, status);
         if ended.is_err() {
             // NotFound: it has ended by itself meanwhile.
             let _ = launched.process.kill(libc::SIGKILL);
@@ -177,25 +182,59 @@ impl Runner<'_> {
         }
     }
 
-    /// Reads the output until the hook ends. Its own descendants may hold the pipe longer.
-    fn watch(&self, hook: &ProcessHandle, output: &OwnedFd, deadline: Instant) -> Result<String> {
+    /// Reads the output until the hook ends. Its own descendants may hold the pipe longer. Before the program
+    /// runs, the hook's work is for nothing when the init has ended.
+    fn watch(
+        &self,
+        hook: &ProcessHandle,
+        output: &OwnedFd,
+        deadline: Instant,
+        status: Status,
+    ) -> Result<String> {
+        let init = self
+            .init
+            .filter(|_| matches!(status, Status::Creating | Status::Created));
         let mut kept = Vec::new();
         let mut open = true;
         loop {
             let mut fds = vec![(hook.as_fd(), PollFlags::POLLIN)];
-            if open {
-                fds.push((output.as_fd(), PollFlags::POLLIN));
-            }
-            let ready = self.cancel.wait(&fds, Some(deadline))?;
-            if ready.get(1).is_some_and(|flags| !flags.is_empty()) {
+            // A pipe that has ended would be ready for ever.
+            fds.push(match open {
+                true => (output.as_fd(), PollFlags::POLLIN),
+                false => (hook.as_fd(), PollFlags::POLLIN),
+            });
+            fds.extend(init.map(|init| (init.as_fd(), PollFlags::POLLIN)));
+            let look = Instant::now() + PERIOD;
+            let ready = match self.cancel.wait(&fds, Some(deadline.min(look))) {
+                Err(e) if *e.kind() == ErrorKind::Timeout && look < deadline => {
+                    match self.entry.is_gone()? {
+                        true => return Err(overtaken("the container was deleted")),
+                        false => continue,
+                    }
+                }
+                ready => ready?,
+            };
+            let is_ready = |index: usize| ready.get(index).is_some_and(|flags| !flags.is_empty());
+            if open && is_ready(1) {
                 open = keep_some(output, &mut kept);
             }
-            if ready.first().is_some_and(|flags| !flags.is_empty()) {
+            if is_ready(0) {
                 keep_some(output, &mut kept);
                 return Ok(String::from_utf8_lossy(&kept).trim().to_owned());
             }
+            if is_ready(2) {
+                return Err(overtaken("the container's init ended"));
+            }
         }
     }
+}
+
+fn overtaken(by: &str) -> Error {
+    let step = "run hook".into();
+    Error::new(
+        ErrorKind::Init { step, errno: 0 },
+        format!("{by} while the hook ran"),
+    )
 }
 
 /// Reads what is there, keeps the beginning; false at its end.

@@ -2,7 +2,10 @@
 
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::poll::PollFlags;
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg, socket,
 };
@@ -10,8 +13,14 @@ use nix::sys::socket::{
 use super::Status;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::plan::SeccompProgram;
-use crate::process::ProcessHandle;
+use crate::process::{Cancel, ProcessHandle};
 use crate::store::record::Record;
+
+/// How long the agent may take to take it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Until an agent that is busy is asked again.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Sends the container process state with the descriptor (`seccompFd`).
 pub fn hand_over(
@@ -20,6 +29,7 @@ pub fn hand_over(
     process: &ProcessHandle,
     status: Status,
     listener: &OwnedFd,
+    cancel: &Cancel,
 ) -> Result<()> {
     let Some(agent) = program.and_then(|program| program.listener.as_ref()) else {
         return Err(Error::new(
@@ -51,26 +61,81 @@ pub fn hand_over(
     let agent_socket = socket(
         AddressFamily::Unix,
         SockType::Stream,
-        SockFlag::SOCK_CLOEXEC,
+        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
         None,
     )
     .with(|| "socket(AF_UNIX)")?;
     let address = UnixAddr::new(path).with(doing)?;
-    connect(agent_socket.as_raw_fd(), &address).with(doing)?;
-    let text = message.to_string();
-    let fds = [listener.as_fd().as_raw_fd()];
-    let control = [ControlMessage::ScmRights(&fds)];
-    let sent = sendmsg::<()>(
-        agent_socket.as_raw_fd(),
-        &[IoSlice::new(text.as_bytes())],
-        &control,
-        MsgFlags::MSG_NOSIGNAL,
-        None,
-    )
-    .with(doing)?;
-    if sent == text.len() {
-        Ok(())
-    } else {
-        Err(Error::new(ErrorKind::Internal, "a short message")).with(doing)
+    let deadline = Instant::now() + PATIENCE;
+    let sent = reach(&agent_socket, &address, deadline, cancel).and_then(|()| {
+        send(
+            &agent_socket,
+            &message.to_string(),
+            listener,
+            deadline,
+            cancel,
+        )
+    });
+    sent.with(doing)
+}
+
+/// Connects. An agent whose backlog is full is asked again: there is nothing to poll.
+fn reach(agent: &OwnedFd, address: &UnixAddr, deadline: Instant, cancel: &Cancel) -> Result<()> {
+    loop {
+        match connect(agent.as_raw_fd(), address) {
+            Ok(()) => return Ok(()),
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => {
+                let now = Instant::now();
+                if now >= deadline {
+                    return Err(does_not_answer());
+                }
+                match cancel.wait(&[], Some(now + PAUSE)) {
+                    Err(e) if *e.kind() != ErrorKind::Timeout => return Err(e),
+                    _ => {}
+                }
+            }
+            Err(errno) => return Err(Error::os(errno, "connect()")),
+        }
     }
+}
+
+/// Sends all of the text; the descriptor goes with its first part.
+fn send(
+    agent: &OwnedFd,
+    text: &str,
+    listener: &OwnedFd,
+    deadline: Instant,
+    cancel: &Cancel,
+) -> Result<()> {
+    let fds = [listener.as_fd().as_raw_fd()];
+    let mut control = &[ControlMessage::ScmRights(&fds)][..];
+    let mut rest = text.as_bytes();
+    while !rest.is_empty() {
+        let parts = [IoSlice::new(rest)];
+        let flags = MsgFlags::MSG_NOSIGNAL;
+        match sendmsg::<()>(agent.as_raw_fd(), &parts, control, flags, None) {
+            Ok(sent) => {
+                rest = rest.get(sent..).unwrap_or_default();
+                control = &[];
+            }
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => {
+                let room = [(agent.as_fd(), PollFlags::POLLOUT)];
+                cancel
+                    .wait(&room, Some(deadline))
+                    .map_err(|e| match e.kind() {
+                        ErrorKind::Timeout => does_not_answer(),
+                        _ => e,
+                    })?;
+            }
+            Err(errno) => return Err(Error::os(errno, "sendmsg()")),
+        }
+    }
+    Ok(())
+}
+
+fn does_not_answer() -> Error {
+    let text = format!("the agent took nothing for {} s", PATIENCE.as_secs());
+    Error::new(ErrorKind::Timeout, text)
 }

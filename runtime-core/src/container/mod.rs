@@ -173,7 +173,7 @@ pub struct Containers {
 }
 
 impl Containers {
-    /// Opens (and creates, 0700) the state root.
+    /// Opens the state root. It is made, 0700, when the first container is.
     pub fn open(root: &Path) -> Result<Self> {
         Self::with_children(root, Arc::default())
     }
@@ -360,6 +360,9 @@ impl Container {
     /// Sends a signal. `NotFound` when nobody is there to take it.
     pub fn kill(&self, signal: i32, scope: Scope) -> Result<()> {
         match scope {
+            Scope::Init if self.record.init.is_none() => {
+                Err(self.wrong_status(Status::Creating, "created or running"))
+            }
             Scope::Init => self.running_init()?.kill(signal),
             Scope::All => match &self.cgroup {
                 Some(cgroup) if signal == libc::SIGKILL => cgroup.kill(KILL_PATIENCE),

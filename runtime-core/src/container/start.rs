@@ -29,14 +29,13 @@ impl Container {
     }
 
     fn start_locked(&self, cancel: &Cancel) -> Result<()> {
+        // Before the lock too: a create has it for as long as its hooks take.
+        self.need_created()?;
         let _lock = {
             let _stage = cancel.stages().enter("the lock of its record");
-            self.entry.lock()?
+            self.entry.lock(cancel)?
         };
-        match self.status()? {
-            Status::Created => {}
-            found => return Err(self.wrong_status(found, "created")),
-        }
+        self.need_created()?;
         let Some(init) = &self.init else {
             return Err(super::finished());
         };
@@ -45,6 +44,7 @@ impl Container {
         let runner = Runner {
             children: &self.children,
             cancel,
+            entry: &self.entry,
             record: &self.record,
             init: Some(init),
             cgroup,
@@ -74,6 +74,13 @@ impl Container {
         started
     }
 
+    fn need_created(&self) -> Result<()> {
+        match self.status()? {
+            Status::Created => Ok(()),
+            found => Err(self.wrong_status(found, "created")),
+        }
+    }
+
     fn open_gate(&self, init: &ProcessHandle, cancel: &Cancel) -> Result<()> {
         let launching = self.children.launching();
         let gate = self.entry.open_gate()?;
@@ -88,11 +95,12 @@ impl Container {
                 Some(deadline),
             )
             .with(|| "wait for execve behind the gate")?;
-        drop(ready);
+        // The end of file of somebody who was there: nothing of it is seen before the init has come through.
+        let passed = ready.first().is_some_and(|gate| !gate.is_empty());
         self.entry.remove_fifo()?;
         let verdict = match read_failure(&gate)? {
             Some((step, errno)) => Err(self.failed_step(step, errno)),
-            None if self.has_executed(init)? => Ok(()),
+            None if passed && self.has_executed(init)? => Ok(()),
             None => Err(self.ended_behind_gate()),
         };
         drop(launching);

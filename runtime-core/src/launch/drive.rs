@@ -164,7 +164,12 @@ fn attempt(
         console: None,
     };
     match drive.converse(attendant) {
-        Ok(()) => Ok((drive.process, drive.console)),
+        Ok(()) => {
+            if log::log_enabled!(log::Level::Debug) {
+                report::tell_times(plan, &page, drive.process.pid());
+            }
+            Ok((drive.process, drive.console))
+        }
         Err(error) => {
             drive.put_down();
             let unborn = page.times[0].load(Ordering::Acquire) == 0;

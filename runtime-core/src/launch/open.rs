@@ -16,7 +16,7 @@ use rsrun_init::step::{MountAttributes, Step};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::plan::{FdName, FdSource, IdMaps, Plan};
 use crate::process::ProcessHandle;
-use crate::sys::fds::{duplicate_above, duplicate_of_number};
+use crate::sys::fds::{duplicate_above, duplicate_of_inherited};
 use crate::sys::mount::{
     AT_RECURSIVE, MOUNT_ATTR_IDMAP, MountAttr, OPEN_TREE_CLONE, mount_setattr, null_device,
     open_tree,
@@ -110,7 +110,7 @@ fn open_one<'a>(
             _ => null().map(Held::Owned),
         },
         FdSource::Inherited(number) => {
-            duplicate_of_number(*number, LOWEST_HELD)
+            duplicate_of_inherited(*number, LOWEST_HELD)
                 .with(|| format!("inherited descriptor {number} (--preserve-fds)"))?;
             Ok(Held::Number(*number))
         }

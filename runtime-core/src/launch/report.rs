@@ -1,5 +1,7 @@
 //! The words for a launch that failed: the step in words, the system call, the errno.
 
+use std::sync::atomic::Ordering;
+
 use nix::errno::Errno;
 use rsrun_init::page::Failure;
 use rsrun_init::step::Step;
@@ -7,7 +9,20 @@ use rsrun_init::step::Step;
 use crate::error::{Error, ErrorKind, errno_text};
 use crate::plan::{Plan, PlanStep, ProgramWords, words_in};
 use crate::process::Exit;
+use crate::sys::arena::SharedPage;
 use crate::sys::birth::Stillborn;
+
+/// How long each step has taken that is over, as messages for debugging.
+pub fn tell_times(plan: &Plan, page: &SharedPage, pid: i32) {
+    let times = page.times.iter().map(|time| time.load(Ordering::Acquire));
+    let begun: Vec<_> = times.take_while(|time| *time > 0).collect();
+    for (step, times) in plan.steps.iter().zip(begun.windows(2)) {
+        if let [from, to] = times {
+            let took = to.saturating_sub(*from) / 1000;
+            log::debug!("process {pid}: {took} µs: {}", words_in(plan, step));
+        }
+    }
+}
 
 /// A step of the child failed.
 pub fn failed_step(plan: &Plan, program: &ProgramWords, failure: Failure) -> Error {

@@ -47,14 +47,14 @@ pub struct Inside {
 }
 
 /// The plan of a hook. The caller gives its state document as stream 0, and ends it after its time.
-pub fn hook(hook: &Hook, place: &HookPlace) -> Result<ProcessPlan> {
+pub fn hook(hook: &Hook, place: &HookPlace, host: &Host) -> Result<ProcessPlan> {
     check(hook, "")?;
     let program = read(hook)?;
     match place {
         HookPlace::Host { bundle } => {
             let mut draft = Draft::default();
             draft.step(Step::ResetSignals);
-            on_host(draft, bundle, program)
+            on_host(draft, bundle, program, host)
         }
         HookPlace::BeforePivot { bundle, namespaces } => {
             let mut draft = Draft::default();
@@ -68,7 +68,7 @@ pub fn hook(hook: &Hook, place: &HookPlace) -> Result<ProcessPlan> {
                 draft.step(Step::JoinNamespace { fd, flag: CGROUP });
             }
             draft.root = Some(draft.fd(FdSource::InitRoot));
-            on_host(draft, bundle, program)
+            on_host(draft, bundle, program, host)
         }
         HookPlace::Container(inside) => {
             hook_inside(program, &inside.process, &inside.facts, &inside.host)
@@ -96,7 +96,12 @@ fn read(hook: &Hook) -> Result<HookProgram> {
     })
 }
 
-fn on_host(draft: Draft, bundle: &Path, hook: HookProgram) -> Result<ProcessPlan> {
+fn on_host(mut draft: Draft, bundle: &Path, hook: HookProgram, host: &Host) -> Result<ProcessPlan> {
+    draft.steps(host.open_files().map(|(soft, hard)| Step::Rlimit {
+        resource: libc::RLIMIT_NOFILE,
+        soft,
+        hard,
+    }));
     let streams = (0..3_u8).map(|n| (FdSource::Stream(n), i32::from(n)));
     // Only the hook's own environment: what the image or the daemon has in theirs is not for a
     // program with the host's privileges (CVE-2025-23266).

@@ -47,7 +47,7 @@ pub use facts::{
 pub use holder::{userns_holder, userns_visitor};
 pub use hooks::{HookPlace, Inside, hook, program};
 pub use option_words::mount_option_words;
-pub use words::{explain, step_words, words_in};
+pub use words::{explain, explain_container, step_words, words_in};
 
 /// The stage of the plan: texts owned, descriptors named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -83,10 +83,15 @@ impl Resolved {
             }
             None => defaults.capabilities.unwrap_or_default(),
         };
-        let rlimits = match rlimits_of(process, place)? {
+        let mut rlimits = match rlimits_of(process, place)? {
             limits if limits.is_empty() => defaults.rlimits.clone(),
             limits => limits,
         };
+        let is_of_files = |(resource, ..): &(u32, u64, u64)| *resource == libc::RLIMIT_NOFILE;
+        if !rlimits.iter().any(is_of_files) {
+            let ours = host.open_files();
+            rlimits.extend(ours.map(|(soft, hard)| (libc::RLIMIT_NOFILE, soft, hard)));
+        }
         let user = process.user();
         let groups = user.additional_gids().clone().unwrap_or_default();
         check_ids(user.uid(), user.gid(), &groups, place)?;

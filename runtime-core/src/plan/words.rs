@@ -9,7 +9,10 @@ use super::value_words::{
     attribute_words, change_words, limit_words, maps_words, mask_words, resource_words,
     source_words,
 };
-use super::{FdName, FdSource, IdMaps, Plan, PlanStep, Planned, capabilities, namespaces};
+use super::{
+    ContainerPlan, FdName, FdSource, IdMaps, Plan, PlanStep, Planned, capabilities, namespaces,
+};
+use crate::cgroup::{Changes, Value};
 
 /// The whole plan, a step a line, with what the parent opens and writes before.
 #[must_use]
@@ -55,6 +58,52 @@ pub fn explain(plan: &Plan) -> String {
     adoption(&mut text, plan);
     for (index, step) in plan.steps.iter().enumerate() {
         line(&mut text, &index.to_string(), &step_words(step));
+    }
+    text
+}
+
+/// All of a container's creation: its cgroup at `path` with these limits, the init, the hooks.
+#[must_use]
+pub fn explain_container(plan: &ContainerPlan, path: &str, limits: &Changes) -> String {
+    let mut text = String::new();
+    line(&mut text, "cgroup", &format!("make {path}"));
+    if let Some(owner) = plan.cgroup.owner {
+        line(&mut text, "cgroup", &format!("give it to uid {owner}"));
+    }
+    for write in &limits.writes {
+        let value = match &write.value {
+            Value::Text(value) => value.clone(),
+            Value::AfterFirstWord(rest) => format!("… {rest}"),
+        };
+        line(
+            &mut text,
+            "cgroup",
+            &format!("write {value:?} to {}", write.file),
+        );
+    }
+    let rules = plan.cgroup.devices.len();
+    line(
+        &mut text,
+        "cgroup",
+        &format!("allow devices by {rules} rules"),
+    );
+    text.push_str(&explain(&plan.init));
+    let hooks = &plan.hooks;
+    for (kind, hooks) in [
+        ("prestart", &hooks.prestart),
+        ("createRuntime", &hooks.create_runtime),
+        ("createContainer", &hooks.create_container),
+        ("startContainer", &hooks.start_container),
+        ("poststart", &hooks.poststart),
+        ("poststop", &hooks.poststop),
+    ] {
+        for hook in hooks {
+            line(
+                &mut text,
+                "hook",
+                &format!("{kind} {}", hook.path().display()),
+            );
+        }
     }
     text
 }

@@ -3,13 +3,15 @@
 //! A directory descriptor is held for everything; names below it are the constants of this file. What
 //! is written is written beside and renamed, so a reader finds the old or the new, never a half.
 
-mod lock;
+pub(crate) mod lock;
 pub mod record;
 mod root;
 pub mod status;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::fcntl::{
@@ -22,7 +24,7 @@ use self::lock::Lock;
 use self::record::Record;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::id::ContainerId;
-use crate::process::Exit;
+use crate::process::{Cancel, Exit};
 use crate::sys::directory::entries;
 use crate::sys::fds::read_all;
 
@@ -38,18 +40,32 @@ const LARGEST_RECORD: i64 = 64 << 20;
 /// The state root: a directory of containers.
 #[derive(Debug)]
 pub struct Store {
-    root: Lock,
+    /// Not there before the first container is made.
+    root: OnceLock<Lock>,
     path: PathBuf,
 }
 
 impl Store {
-    /// Opens the root, creating it (and its parents) 0711, itself 0700.
+    /// Opens the root if it is there. It is made with its first container: 0700, its parents 0711.
     pub fn open(path: &Path) -> Result<Self> {
-        let root = root::open(path).with(|| format!("state root {}", path.display()))?;
+        let found = root::find(path).with(|| format!("state root {}", path.display()))?;
+        let root = OnceLock::new();
+        if let Some(found) = found {
+            let _ = root.set(found);
+        }
         Ok(Self {
             root,
             path: path.to_owned(),
         })
+    }
+
+    /// Makes the root, unless it is there.
+    pub fn make_root(&self) -> Result<&Lock> {
+        if let Some(root) = self.root.get() {
+            return Ok(root);
+        }
+        let made = root::open(&self.path).with(|| format!("state root {}", self.path.display()))?;
+        Ok(self.root.get_or_init(|| made))
     }
 
     /// Where it is.
@@ -60,12 +76,14 @@ impl Store {
 
     /// The end of it: the root goes too, if nothing is in it and nobody else has it open.
     pub fn leave(&self) {
-        root::leave(&self.root, &self.path);
+        if let Some(root) = self.root.get() {
+            root::leave(root, &self.path);
+        }
     }
 
     /// Takes the name `id`: makes its directory and locks it. `AlreadyExists` if it is taken.
     pub fn reserve(&self, id: &ContainerId) -> Result<Entry> {
-        match mkdirat(&self.root, id.as_str(), Mode::S_IRWXU) {
+        match mkdirat(self.make_root()?, id.as_str(), Mode::S_IRWXU) {
             Ok(()) => {}
             Err(Errno::EEXIST) => {
                 let text = format!("container with given ID already exists: {id}");
@@ -86,15 +104,16 @@ impl Store {
         let how = OpenHow::new()
             .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
             .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
-        match openat2(&self.root, id.as_str(), how) {
+        let opened = match self.root.get() {
+            Some(root) => openat2(root, id.as_str(), how),
+            None => Err(Errno::ENOENT),
+        };
+        match opened {
             Ok(dir) => Ok(Entry {
                 dir,
                 path: self.path.join(id.as_str()),
             }),
-            Err(Errno::ENOENT) => Err(Error::not_found(
-                "container",
-                format!("container {id} does not exist"),
-            )),
+            Err(Errno::ENOENT) => Err(not_found(id.as_str())),
             Err(errno) => Err(Error::os(
                 errno,
                 format!("open({})", self.path.join(id.as_str()).display()),
@@ -105,8 +124,11 @@ impl Store {
     /// Names below the root, sorted; what is no directory or no valid name is left out.
     pub fn names(&self) -> Result<Vec<ContainerId>> {
         let mut names = Vec::new();
+        let Some(root) = self.root.get() else {
+            return Ok(names);
+        };
         let entries =
-            entries(self.root.as_fd()).with(|| format!("getdents64({})", self.path.display()))?;
+            entries(root.as_fd()).with(|| format!("getdents64({})", self.path.display()))?;
         for entry in entries {
             let name = entry.name.to_str().ok();
             names.extend(name.and_then(|name| ContainerId::parse(name).ok()));
@@ -134,7 +156,10 @@ impl Store {
     }
 
     fn unlink(&self, id: &ContainerId, flag: UnlinkatFlags) -> Result<()> {
-        match unlinkat(&self.root, id.as_str(), flag) {
+        let Some(root) = self.root.get() else {
+            return Ok(());
+        };
+        match unlinkat(root, id.as_str(), flag) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
             Err(errno) => Err(Error::os(
                 errno,
@@ -142,6 +167,10 @@ impl Store {
             )),
         }
     }
+}
+
+fn not_found(id: &str) -> Error {
+    Error::not_found("container", format!("container {id} does not exist"))
 }
 
 /// The directory of one container.
@@ -158,13 +187,33 @@ impl Entry {
         &self.path
     }
 
+    /// Whether it was removed since it was opened.
+    pub fn is_gone(&self) -> Result<bool> {
+        let found = fstat(&self.dir).with(|| format!("fstat({})", self.path.display()))?;
+        Ok(found.st_nlink == 0)
+    }
+
+    /// What is said of a container that is gone.
+    pub fn not_found(&self) -> Error {
+        let id = self.path.file_name().unwrap_or_default();
+        not_found(&id.to_string_lossy())
+    }
+
     /// Takes the container's lock; held until dropped. Start, exec and delete of one container
     /// exclude each other by it, also between processes.
-    pub fn lock(&self) -> Result<Lock> {
+    pub fn lock(&self, cancel: &Cancel) -> Result<Lock> {
+        let lock = self.lock_until(None, cancel)?;
+        // Without a deadline it is had or given up.
+        lock.ok_or_else(|| Error::new(ErrorKind::Internal, "the lock was not taken"))
+    }
+
+    /// The same, at most until `deadline`: `None` if another process has it still.
+    pub fn lock_until(&self, deadline: Option<Instant>, cancel: &Cancel) -> Result<Option<Lock>> {
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
         let file = openat(&self.dir, LOCK, flags, Mode::S_IRUSR | Mode::S_IWUSR)
             .with(|| format!("open({})", self.path.join(LOCK).display()))?;
-        Lock::take(file).with(|| format!("flock({})", self.path.join(LOCK).display()))
+        Lock::take_until(file, deadline, cancel)
+            .with(|| format!("lock {}", self.path.join(LOCK).display()))
     }
 
     /// Reads the record. `Corrupt` when it is damaged, missing or newer than this program.

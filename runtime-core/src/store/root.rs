@@ -17,18 +17,59 @@ use crate::error::{Context, Error, ErrorKind, Result};
 /// More often than others can take it away between two calls.
 const TRIES: u32 = 64;
 
+/// A lock is taken on it: it has to be open for reading.
+const ROOT_FLAGS: OFlag = OFlag::O_RDONLY
+    .union(OFlag::O_DIRECTORY)
+    .union(OFlag::O_CLOEXEC);
+
 /// Opens the root, creating it.
 pub fn open(path: &Path) -> Result<Lock> {
     for _ in 0..TRIES {
-        let root = Lock::share(make_path(path)?).with(|| format!("flock({})", path.display()))?;
-        if fstat(&root).with(|| "fstat")?.st_nlink > 0 {
+        if let Some(root) = locked(make_path(path)?, path)? {
             return Ok(root);
         }
     }
-    Err(Error::new(
+    Err(ever_taken_away())
+}
+
+/// Opens the root if it is there.
+pub fn find(path: &Path) -> Result<Option<Lock>> {
+    absolute(path)?;
+    for _ in 0..TRIES {
+        let found = match openat(AT_FDCWD, path, ROOT_FLAGS, Mode::empty()) {
+            Ok(found) => found,
+            Err(Errno::ENOENT) => return Ok(None),
+            Err(errno) => return Err(Error::os(errno, format!("open({})", path.display()))),
+        };
+        if let Some(root) = locked(found, path)? {
+            return Ok(Some(root));
+        }
+    }
+    Err(ever_taken_away())
+}
+
+/// `None` if it was taken away before it could be locked.
+fn locked(root: OwnedFd, path: &Path) -> Result<Option<Lock>> {
+    let root = Lock::share(root).with(|| format!("flock({})", path.display()))?;
+    let links = fstat(&root).with(|| "fstat")?.st_nlink;
+    Ok((links > 0).then_some(root))
+}
+
+fn ever_taken_away() -> Error {
+    Error::new(
         ErrorKind::Internal,
         "it is taken away each time that it is made",
-    ))
+    )
+}
+
+fn absolute(path: &Path) -> Result<()> {
+    if path.is_absolute() {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "{} is not an absolute path",
+        path.display()
+    )))
 }
 
 /// Takes it away if nothing is in it and nobody else has it open. With its lock it is not to be used any more: of
@@ -45,23 +86,16 @@ pub fn leave(root: &Lock, path: &Path) {
 
 /// mkdir -p. Parents 0711, the last 0700; what exists stays as it is.
 fn make_path(path: &Path) -> Result<OwnedFd> {
-    if !path.is_absolute() {
-        return Err(Error::invalid(format!(
-            "{} is not an absolute path",
-            path.display()
-        )));
-    }
+    absolute(path)?;
     let open_flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    // A lock is taken on the last one: it has to be open for reading.
-    let last_flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    if let Ok(root) = openat(AT_FDCWD, path, last_flags, Mode::empty()) {
+    if let Ok(root) = openat(AT_FDCWD, path, ROOT_FLAGS, Mode::empty()) {
         return Ok(root);
     }
     let mut dir = openat(AT_FDCWD, "/", open_flags, Mode::empty()).with(|| "open(/)")?;
     let parts: Vec<_> = path.components().skip(1).collect();
     for (index, part) in parts.iter().enumerate() {
         let (mode, flags) = match index.saturating_add(1) == parts.len() {
-            true => (0o700, last_flags),
+            true => (0o700, ROOT_FLAGS),
             false => (0o711, open_flags),
         };
         match mkdirat(&dir, part.as_os_str(), Mode::from_bits_truncate(mode)) {
@@ -89,12 +123,17 @@ mod tests {
     fn who_leaves_last_takes_the_root_away() {
         let path = place("last");
         let (first, second) = (Store::open(&path).unwrap(), Store::open(&path).unwrap());
+        assert!(!path.exists(), "nobody has a container yet");
+        first.make_root().unwrap();
+        second.make_root().unwrap();
         first.leave();
         assert!(path.is_dir());
         second.leave();
         assert!(!path.exists());
         // And the next one makes it again.
-        Store::open(&path).unwrap().leave();
+        let third = Store::open(&path).unwrap();
+        third.make_root().unwrap();
+        third.leave();
         assert!(!path.exists());
     }
 

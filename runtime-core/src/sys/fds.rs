@@ -16,12 +16,24 @@ pub fn duplicate_above(fd: BorrowedFd<'_>, lowest: RawFd) -> nix::Result<OwnedFd
     Ok(unsafe { OwnedFd::from_raw_fd(copy as RawFd) })
 }
 
-/// A duplicate of the descriptor of this process numbered `number`; `EBADF` if it is not open.
-pub fn duplicate_of_number(number: RawFd, lowest: RawFd) -> nix::Result<OwnedFd> {
+/// A duplicate of the descriptor numbered `number` that this process was executed with. `EBADF` if it is not open, or
+/// is one that was opened since: those close at execve (I7).
+pub fn duplicate_of_inherited(number: RawFd, lowest: RawFd) -> nix::Result<OwnedFd> {
+    if !is_inherited(number) {
+        return Err(Errno::EBADF);
+    }
     // SAFETY: only numbers are passed; a number that is not open gives EBADF.
     let copy = checked(unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, lowest) }.into())?;
     // SAFETY: the kernel just returned this descriptor to us; nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(copy as RawFd) })
+}
+
+/// Whether this process was executed with a descriptor of this number, and has it still.
+#[must_use]
+pub fn is_inherited(number: RawFd) -> bool {
+    // SAFETY: only numbers are passed; a number that is not open gives EBADF.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    flags >= 0 && flags & libc::FD_CLOEXEC == 0
 }
 
 /// An eventfd, non-blocking, close-on-exec.

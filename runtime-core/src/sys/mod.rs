@@ -26,7 +26,10 @@ pub mod procfs;
 pub mod spawn;
 pub mod terminal;
 
+use std::sync::OnceLock;
+
 use nix::errno::Errno;
+use nix::sys::resource::{Resource, setrlimit};
 
 /// The result of a raw system call.
 pub(crate) fn checked(result: libc::c_long) -> nix::Result<libc::c_long> {
@@ -73,6 +76,31 @@ pub fn set_rlimit_of(pid: i32, resource: u32, soft: u64, hard: u64) -> nix::Resu
         )
     })
     .map(drop)
+}
+
+/// The soft limit of open files that this process was started with, if it was raised since.
+static STARTED_WITH: OnceLock<u64> = OnceLock::new();
+
+/// Raises the process's own soft limit of open files to the hard one: for an edge, before it has threads. What the
+/// core executes gets the limit back that this process was started with ([`open_files_before`]): programs that
+/// use select(2), or close every number up to the limit, count on it.
+pub fn raise_open_files() -> nix::Result<()> {
+    let (soft, hard) = rlimit(libc::RLIMIT_NOFILE)?;
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "I4: for an edge, which says that its limit is its own"
+    )]
+    if soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+        let _ = STARTED_WITH.set(soft);
+    }
+    Ok(())
+}
+
+/// The soft limit of open files from before [`raise_open_files`], if that changed it.
+#[must_use]
+pub fn open_files_before() -> Option<u64> {
+    STARTED_WITH.get().copied()
 }
 
 /// `prlimit(2)` read of another process, (soft, hard).

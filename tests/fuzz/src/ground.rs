@@ -27,6 +27,7 @@ pub fn host() -> Host {
         last_capability: 40,
         bounding: u64::MAX >> 23,
         hard_limits: vec![u64::MAX; 16],
+        open_files: None,
         in_user_namespace: false,
         has_kcore: true,
     }

@@ -72,13 +72,17 @@ fn whole(spec: &Spec, plan: &ContainerPlan, data: &[u8]) {
     let hooks = &plan.hooks;
     for one in hooks.create_runtime.iter().chain(&hooks.poststop) {
         freezes(
-            &hook(one, &on_host())
+            &hook(one, &on_host(), &host())
                 .expect("a hook that was accepted")
                 .plan,
         );
     }
     for one in &hooks.start_container {
-        freezes(&hook(one, &inside()).expect("a hook that was accepted").plan);
+        freezes(
+            &hook(one, &inside(), &host())
+                .expect("a hook that was accepted")
+                .plan,
+        );
     }
     match exec(process, &plan.exec, &ExecAsk::default(), &host()) {
         Ok(planned) => freezes(&planned.plan),

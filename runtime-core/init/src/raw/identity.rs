@@ -13,6 +13,13 @@ pub fn prctl(operation: PrctlNumber, args: [u64; 4]) -> Outcome<usize> {
     unsafe { call6(libc::SYS_prctl, [word(operation as i32), b, c, d, e, 0]) }
 }
 
+/// `prctl(PR_SET_NAME)`: what ps(1) shows until execve; the kernel takes 15 bytes.
+pub fn set_name(name: &CStr) -> Outcome<()> {
+    let (operation, name) = (word(libc::PR_SET_NAME), name.as_ptr() as usize);
+    // SAFETY: the pointer is to a NUL-terminated text, which the kernel reads up to its NUL.
+    unsafe { call6(libc::SYS_prctl, [operation, name, 0, 0, 0, 0]) }.map(drop)
+}
+
 /// Operations of prctl whose arguments are numbers.
 #[allow(missing_docs, reason = "the names are the kernel's")]
 #[derive(Clone, Copy, Debug)]

@@ -94,6 +94,7 @@ fn hooks_have_their_own_environment_and_working_directory() {
         &HookPlace::Host {
             bundle: bundle.clone(),
         },
+        &host(),
     )
     .unwrap();
     expect_plan("hook-host", &on_host.plan);
@@ -101,7 +102,10 @@ fn hooks_have_their_own_environment_and_working_directory() {
         bundle,
         namespaces: namespaces::MOUNT | namespaces::USER | namespaces::PID,
     };
-    expect_plan("hook-before-pivot", &hook(&given, &place).unwrap().plan);
+    expect_plan(
+        "hook-before-pivot",
+        &hook(&given, &place, &host()).unwrap().plan,
+    );
     let Some(Step::Execute { env, .. }) = on_host.plan.steps.last() else {
         panic!()
     };
@@ -121,7 +125,7 @@ fn a_hook_inside_is_as_confined_as_the_containers_process() {
         facts: container.exec,
         host: host(),
     }));
-    let plan = hook(&given, &place).unwrap();
+    let plan = hook(&given, &place, &host()).unwrap();
     in_order(
         &plan.plan,
         &[

@@ -39,6 +39,7 @@ pub(super) fn host() -> Host {
             4096,
             524_288,
         ],
+        open_files: None,
         in_user_namespace: false,
         has_kcore: true,
     }
