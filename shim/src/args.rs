@@ -5,6 +5,8 @@
 pub struct Args {
     /// Log at debug level.
     pub debug: bool,
+    /// Print the flags and end.
+    pub help: bool,
     /// Print the version and end.
     pub version: bool,
     /// Describe the runtime and end.
@@ -28,6 +30,28 @@ pub struct Args {
     /// First word that is not a flag.
     pub action: String,
 }
+
+/// What `-help` prints.
+pub const USAGE: &str = "\
+containerd-shim-rsrun-v2 is started by containerd, as the runtime io.containerd.rsrun.v2:
+
+    ctr run --runtime io.containerd.rsrun.v2 IMAGE CONTAINER
+
+Usage: containerd-shim-rsrun-v2 FLAGS [start|delete]
+
+  -namespace NAME        containerd's namespace
+  -id ID                 container
+  -address PATH          containerd's socket
+  -bundle DIR            bundle of the container (delete)
+  -publish-binary PATH   taken for containerd's sake, not used
+  -socket PATH           where to serve (without start or delete)
+  -debug-socket PATH     taken for containerd's sake, not used
+  -group ID              sandbox that is served (without start or delete)
+  -debug                 log debugging messages
+  -info                  describe the runtime, in protobuf; options come on standard input
+  -v, -version           print the version
+  -h, -help              print this
+";
 
 /// Parses everything after the program's name.
 pub fn parse(words: impl IntoIterator<Item = String>) -> Result<Args, String> {
@@ -70,6 +94,7 @@ impl Args {
     fn switch(&mut self, name: &str) -> Option<&mut bool> {
         Some(match name {
             "debug" => &mut self.debug,
+            "h" | "help" => &mut self.help,
             "v" | "version" => &mut self.version,
             "info" => &mut self.info,
             _ => return None,
@@ -137,6 +162,22 @@ mod tests {
         assert_eq!((args.ctr_ns.as_str(), args.id.as_str()), ("ns", "x"));
         assert!(!args.debug && args.version);
         assert_eq!(args.action, "serve");
+    }
+
+    #[test]
+    fn the_usage_names_every_flag() {
+        let words = USAGE
+            .split_whitespace()
+            .map(|word| word.trim_end_matches(','));
+        let flags: Vec<_> = words
+            .filter(|word| word.starts_with('-') && !word.starts_with("--"))
+            .collect();
+        assert_eq!(flags.len(), 14);
+        for flag in flags {
+            let mut args = Args::default();
+            let known = args.switch(&flag[1..]).is_some() || args.text(&flag[1..]).is_some();
+            assert!(known, "{flag}");
+        }
     }
 
     #[test]

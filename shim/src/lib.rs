@@ -35,15 +35,20 @@ use std::process::ExitCode;
 
 use rsrun_core::sys::heap::UnforkedHeap;
 
-/// What the program does. `heap` is its global allocator, which gives memory back when there is little to do.
-pub fn main(heap: &'static UnforkedHeap) -> ExitCode {
+/// What the program does. `heap` is its global allocator, which gives memory back when there is little to do;
+/// `revision` names what it was built from.
+pub fn main(heap: &'static UnforkedHeap, revision: &str) -> ExitCode {
     let outcome = args::parse(std::env::args().skip(1)).and_then(|args| {
+        if args.help {
+            print!("{}", args::USAGE);
+            return Ok(());
+        }
         if args.version {
-            mode::describe::version();
+            mode::describe::version(revision);
             return Ok(());
         }
         if args.info {
-            return mode::describe::run();
+            return mode::describe::run(revision);
         }
         if args.ctr_ns.is_empty() {
             return Err("shim namespace cannot be empty".to_owned());

@@ -10,5 +10,6 @@ static HEAP: UnforkedHeap = UnforkedHeap::new();
 
 fn main() -> ExitCode {
     rsrun_core::sys::heap::keep_libc_to_one_arena();
-    rsrun_shim::main(&HEAP)
+    // The commit, if the build names it.
+    rsrun_shim::main(&HEAP, option_env!("RSRUN_REVISION").unwrap_or("unknown"))
 }

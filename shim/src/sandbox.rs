@@ -65,8 +65,8 @@ struct Presence {
     ending: bool,
     /// Connections that are open and have not sent a request yet, by number, and since when.
     silent: HashMap<u64, Instant>,
-    /// When a connection was last opened and closed without a request: somebody's `start` found us serving, and
-    /// its containerd will connect in a moment.
+    /// When a `start` last found us serving, or somebody closed a connection without a request: containerd will come
+    /// with a container in a moment.
     probed: Option<Instant>,
     /// Requests whose answers are not written yet.
     unanswered: usize,
@@ -246,12 +246,16 @@ impl Sandbox {
 
     /// A connection was closed.
     pub fn disconnected(&self, connection: u64) {
-        let mut presence = self.presence.borrow_mut();
-        if presence.silent.remove(&connection).is_some() {
-            presence.probed = Some(Instant::now());
+        let silent = self.presence.borrow_mut().silent.remove(&connection);
+        if silent.is_some() {
+            self.probed();
         }
-        drop(presence);
         self.changed.notify_one();
+    }
+
+    /// Somebody looked whether we serve, and may come with a container.
+    pub fn probed(&self) {
+        self.presence.borrow_mut().probed = Some(Instant::now());
     }
 
     /// Everything that a hang can be seen from, line by line.

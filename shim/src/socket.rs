@@ -7,13 +7,15 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Component, Path, PathBuf};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
 };
 use sha2::{Digest, Sha256};
 
+use crate::task::{AWAIT, START_SERVICE};
 use crate::wire::Writer;
 
 /// Directory of the sockets unless the caller names another: containerd's build-time default, which its
@@ -25,6 +27,9 @@ const LONGEST: usize = 106;
 
 /// How long a serving process may take to answer a question.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Until one that closed our connection is asked again.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// The path of the socket for a sandbox: one for each of (containerd, namespace, group).
 pub fn path(
@@ -84,12 +89,13 @@ fn join(parts: &[&str]) -> String {
 pub enum Claim {
     /// Nobody served: we do.
     Ours(UnixListener),
-    /// Somebody accepts connections there already.
+    /// Somebody serves there already.
     Served,
 }
 
-/// Binds `path`, or finds who serves it. Two callers may race: one binds, the other sees it accept, because a
-/// bound socket takes connections into its backlog before anybody serves it.
+/// Binds `path`, or finds who serves it. Two callers may race: one binds, the other waits for the answer of the
+/// process that is started then, because a bound socket takes connections into its backlog before anybody serves it.
+/// Who serves stays for the container that is to come.
 pub fn claim(path: &Path) -> io::Result<Claim> {
     if let Some(dir) = path.parent()
         && !dir.exists()
@@ -103,7 +109,7 @@ pub fn claim(path: &Path) -> io::Result<Claim> {
         match listen_on(path) {
             Ok(listener) => return Ok(Claim::Ours(listener)),
             Err(e) if e.kind() == ErrorKind::AddrInUse => {
-                if accepts(path) {
+                if answers(path, &request(START_SERVICE, AWAIT, ""))? {
                     return Ok(Claim::Served);
                 }
                 remove(path)?;
@@ -125,31 +131,46 @@ pub fn accepts(path: &Path) -> bool {
     UnixStream::connect(path).is_ok()
 }
 
-/// Asks who serves at `path` to end if it has no container, and tells whether anybody is there. Accepting alone
-/// says little: the socket of a process that is being killed does so until the kernel has come to its files.
-/// Who is silent for [`PATIENCE`] is taken to be there.
-pub fn shut_down(path: &Path, id: &str) -> bool {
-    let Ok(mut stream) = UnixStream::connect(path) else {
-        return false;
-    };
-    let asked = stream
-        .set_read_timeout(Some(PATIENCE))
-        .and_then(|()| stream.write_all(&shutdown_request(id)));
-    if asked.is_err() {
-        return false;
-    }
-    match stream.read(&mut [0]) {
-        Ok(read) => read > 0,
-        Err(e) => e.kind() == ErrorKind::WouldBlock,
+/// Asks who serves at `path` to end if it has no container, and tells whether anybody is there.
+pub fn shut_down(path: &Path, id: &str) -> io::Result<bool> {
+    answers(path, &request("containerd.task.v2.Task", "Shutdown", id))
+}
+
+/// Whether anybody serves at `path`. Accepting alone says little: the socket of a process that is being killed does
+/// so until the kernel has come to its files. Nobody is there once a connection is refused; who is silent, or closes
+/// connections, for [`PATIENCE`] is taken to be there.
+fn answers(path: &Path, request: &[u8]) -> io::Result<bool> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(true);
+        }
+        let mut stream = match UnixStream::connect(path) {
+            Ok(stream) => stream,
+            Err(e) if matches!(e.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound) => {
+                return Ok(false);
+            }
+            Err(e) => return Err(e),
+        };
+        stream.set_read_timeout(Some(left))?;
+        match stream
+            .write_all(request)
+            .and_then(|()| stream.read(&mut [0]))
+        {
+            Ok(1..) => return Ok(true),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(true),
+            Ok(0) | Err(_) => thread::sleep(PAUSE),
+        }
     }
 }
 
 /// A ttrpc frame: header (length, stream, type 1, no flags) and `ttrpc.Request`.
-fn shutdown_request(id: &str) -> Vec<u8> {
+fn request(service: &str, method: &str, id: &str) -> Vec<u8> {
     let mut request = Writer::new();
-    request.text(1, "containerd.task.v2.Task");
-    request.text(2, "Shutdown");
-    request.nested(3, |shutdown| shutdown.text(1, id));
+    request.text(1, service);
+    request.text(2, method);
+    request.nested(3, |asked| asked.text(1, id));
     let body = request.into_bytes();
     let length = u32::try_from(body.len()).unwrap_or_default();
     [
@@ -254,12 +275,44 @@ mod tests {
             fs::metadata(&path).unwrap().permissions().mode() & 0o777,
             0o600
         );
+        let serving = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut header = [0; 10];
+            stream.read_exact(&mut header).unwrap();
+            stream.write_all(&header).unwrap();
+            listener
+        });
         assert!(matches!(claim(&path).unwrap(), Claim::Served));
-        drop(listener);
+        drop(serving.join().unwrap());
         assert!(
             matches!(claim(&path).unwrap(), Claim::Ours(_)),
             "the file alone does not serve"
         );
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_socket_that_is_closed_after_it_has_accepted_is_taken_over() {
+        let dir = std::env::temp_dir().join(format!("rsrun-dying-{}", std::process::id()));
+        let path = dir.join("s");
+        let Claim::Ours(listener) = claim(&path).unwrap() else {
+            panic!("nobody serves it yet")
+        };
+        // As the kernel ends a process: what waits is let go, then nobody is there.
+        let dying = thread::spawn(move || drop(listener.accept().unwrap()));
+        assert!(matches!(claim(&path).unwrap(), Claim::Ours(_)));
+        dying.join().unwrap();
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn who_is_silent_is_there() {
+        let dir = std::env::temp_dir().join(format!("rsrun-silent-{}", std::process::id()));
+        let path = dir.join("s");
+        let Claim::Ours(_listener) = claim(&path).unwrap() else {
+            panic!("nobody serves it yet")
+        };
+        assert!(matches!(claim(&path).unwrap(), Claim::Served));
         fs::remove_dir_all(dir).unwrap();
     }
 

@@ -25,6 +25,7 @@ impl Owner {
             return;
         }
         self.set_state(Init::Ending);
+        self.ending.notify_waiters();
         let owner = Rc::clone(self);
         tokio::task::spawn_local(async move {
             let _noted = owner.operations.begin("end of init");

@@ -87,7 +87,6 @@ impl Owner {
         let exec = self.exec_of(id)?;
         policy::exec(self.state(), exec.state(), ExecOp::Start)?;
         exec.set_state(policy::Exec::Starting);
-        self.live_execs.set(self.live_execs.get() + 1);
         let started = self.try_start_exec(&exec).await;
         match started {
             Ok((pid, launching)) => {
@@ -109,7 +108,6 @@ impl Owner {
             Err(failure) => {
                 let failure = self.as_of_a_stopped(failure).await;
                 exec.failed();
-                self.exec_is_gone();
                 Err(failure.during("OCI runtime exec failed"))
             }
         }
@@ -129,7 +127,7 @@ impl Owner {
             } else {
                 Duration::ZERO
             };
-        while !matches!(self.state(), Init::Ending | Init::Stopped) {
+        while !self.has_ended() {
             if Instant::now() >= until {
                 return failure;
             }
@@ -147,17 +145,27 @@ impl Owner {
         let _noted = self
             .operations
             .begin_in(format!("start of exec {}", exec.id), &stages);
-        let _permit = {
-            let _stage = stages.enter("the starts of other execs");
-            self.starts.acquire().await
-        };
         let process = exec.facts.borrow_mut().process.take();
         let process =
             process.ok_or_else(|| Failure::new(ttrpc::Code::INTERNAL, "exec has no process"))?;
         let (stdio, streams) = {
             let _stage = stages.enter("the other ends of its streams");
-            Stdio::prepare(&exec.streams, &self.sandbox.launch).await?
+            // Whoever does not open them holds up neither other execs nor the end of the container.
+            tokio::select! {
+                prepared = Stdio::prepare(&exec.streams, &self.sandbox.launch) => prepared?,
+                () = self.init_ends() => return Err(too_late()),
+            }
         };
+        let _permit = {
+            let _stage = stages.enter("the starts of other execs");
+            self.starts.acquire().await
+        };
+        if self.has_ended() {
+            stdio.force_close().await;
+            return Err(too_late());
+        }
+        // From here on there may be a process, whose exit comes before that of the init.
+        let live = self.live();
         let request = ExecRequest {
             process,
             terminal: Some(exec.streams.terminal),
@@ -186,7 +194,23 @@ impl Owner {
             pid.to_string().as_bytes(),
             0o644,
         );
+        live.leave_to_its_exit();
         Ok((pid, started.launching))
+    }
+
+    fn live(&self) -> Live<'_> {
+        self.live_execs.set(self.live_execs.get() + 1);
+        Live(self)
+    }
+
+    async fn init_ends(&self) {
+        while !self.has_ended() {
+            self.ending.notified().await;
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        matches!(self.state(), Init::Ending | Init::Stopped)
     }
 
     /// An exec was reaped.
@@ -230,6 +254,28 @@ impl Owner {
             exec.pid(),
             exit.filter(|_| exec.state() == policy::Exec::Stopped),
         ))
+    }
+}
+
+fn too_late() -> Failure {
+    Failure::new(
+        ttrpc::Code::FAILED_PRECONDITION,
+        "the init ended before the exec was started",
+    )
+}
+
+/// An exec that may have a process; counted until it is dropped, or its exit is told.
+struct Live<'a>(&'a Owner);
+
+impl Live<'_> {
+    fn leave_to_its_exit(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Live<'_> {
+    fn drop(&mut self) {
+        self.0.exec_is_gone();
     }
 }
 

@@ -45,6 +45,8 @@ pub struct Owner {
     /// Execs that run or are being started: the init's exit is told after theirs.
     pub(super) live_execs: Cell<usize>,
     pub(super) exec_gone: Notify,
+    /// The init has ended.
+    pub(super) ending: Notify,
     pub(super) starts: Semaphore,
     /// The init's exit, once it may be told.
     pub(super) exit: watch::Sender<Option<Exit>>,
@@ -98,6 +100,7 @@ impl Owner {
             execs: RefCell::default(),
             live_execs: Cell::new(0),
             exec_gone: Notify::new(),
+            ending: Notify::new(),
             starts: Semaphore::new(STARTS_AT_ONCE),
             exit: watch::Sender::new(None),
             decided: watch::Sender::new(false),

@@ -79,7 +79,9 @@ fn clean_group(
         return Ok(());
     }
     let path = socket_path(args, bundle, &group)?;
-    if socket::shut_down(&path, &args.id) {
+    let served = socket::shut_down(&path, &args.id)
+        .map_err(|e| format!("ask who serves at {}: {e}", path.display()))?;
+    if served {
         return Ok(());
     }
     socket::remove_dead(&path).map_err(|e| format!("remove socket {}: {e}", path.display()))?;

@@ -13,16 +13,16 @@ use crate::convert;
 const FEATURES_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/features/Features";
 
 /// Prints the version.
-pub fn version() {
+pub fn version(revision: &str) {
     println!(
         "{NAME}:\n  Version:  {}\n  Revision: {}",
         env!("CARGO_PKG_VERSION"),
-        revision()
+        revision
     );
 }
 
 /// Reads options from stdin and prints the description; options of any kind, or none, are only echoed.
-pub fn run() -> Result<(), String> {
+pub fn run(revision: &str) -> Result<(), String> {
     let mut message = Vec::new();
     let _ = std::io::stdin()
         .lock()
@@ -35,7 +35,7 @@ pub fn run() -> Result<(), String> {
     let features = serde_json::to_vec(&features).map_err(|e| format!("features: {e}"))?;
     let version = RuntimeVersion {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        revision: revision().to_owned(),
+        revision: revision.to_owned(),
         ..RuntimeVersion::default()
     };
     let description = RuntimeInfo {
@@ -55,9 +55,4 @@ pub fn run() -> Result<(), String> {
         .write_all(&bytes)
         .and_then(|()| stdout.flush())
         .map_err(|e| format!("write the answer: {e}"))
-}
-
-/// Commit that was built, when the build knows it.
-fn revision() -> &'static str {
-    option_env!("RSRUN_REVISION").unwrap_or("unknown")
 }

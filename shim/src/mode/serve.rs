@@ -53,6 +53,8 @@ pub fn run(args: &Args, heap: &'static UnforkedHeap) -> Result<(), String> {
         &[Signal::SIGCHLD, Signal::SIGUSR1],
     ]
     .concat();
+    // A pod has many streams.
+    rsrun_core::sys::raise_open_files().map_err(|e| format!("setrlimit(RLIMIT_NOFILE): {e}"))?;
     signals::block(&heard).map_err(|e| format!("rt_sigprocmask: {e}"))?;
     nix::sys::prctl::set_child_subreaper(true)
         .map_err(|e| format!("prctl(PR_SET_CHILD_SUBREAPER): {e}"))?;

@@ -160,7 +160,7 @@ impl Connection {
             Err(failure) => return self.respond(id, refused(failure)).await,
         };
         // What is asked when nothing else is answered must not need what the others wait for.
-        let lasting = matches!(method, Method::Wait | Method::Describe);
+        let lasting = matches!(method, Method::Wait | Method::Describe | Method::Await);
         let (working, unread) = if lasting {
             (&self.limits.waits, &self.waits_unread)
         } else {

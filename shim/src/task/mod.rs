@@ -26,6 +26,10 @@ const SERVICES: [&str; 2] = ["containerd.task.v2.Task", "containerd.task.v3.Task
 /// Our own service, for `rsrun debug`.
 const DEBUG_SERVICE: &str = "rsrun.shim.v1.Debug";
 
+/// The service that `start` asks whether it is served, and its only method.
+pub const START_SERVICE: &str = "rsrun.shim.v1.Start";
+pub const AWAIT: &str = "Await";
+
 /// Methods of the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
@@ -65,12 +69,17 @@ pub enum Method {
     Shutdown,
     /// Tell what is waited for. Ours, not containerd's.
     Describe,
+    /// Somebody's `start` found us serving: its container is to come. Ours, not containerd's.
+    Await,
 }
 
 /// Which method a request is for; Unimplemented where Go's server says so too.
 pub fn method(request: &Request) -> Result<Method> {
     if request.service == DEBUG_SERVICE && request.method == "Describe" {
         return Ok(Method::Describe);
+    }
+    if request.service == START_SERVICE && request.method == AWAIT {
+        return Ok(Method::Await);
     }
     if !SERVICES.contains(&request.service.as_str()) {
         let text = format!("service {}: not implemented", request.service);

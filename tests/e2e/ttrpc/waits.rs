@@ -20,7 +20,9 @@ pub fn cases() -> Vec<Case<ByHand>> {
             a_waiter_is_answered_however_delete_races, deletes_at_once_end_in_one_deletion,
             a_closed_connection_leaves_the_others_alone, kill_of_a_created_init_ends_it,
             signals_reach_execs_and_inits_alone, creates_stuck_in_hooks_delay_nobody,
-            a_create_stuck_in_a_hook_can_be_killed;
+            a_create_stuck_in_a_hook_can_be_killed,
+            the_shim_s_delete_ends_a_create_that_hangs,
+            execs_that_nobody_reads_hold_up_nobody;
         120 s: delete_goes_on_when_its_client_has_gone, short_lives_tell_their_pid_and_exit;
     ]
 }
@@ -296,6 +298,71 @@ fn a_create_stuck_in_a_hook_can_be_killed(s: &ByHand) -> Check {
     })?;
     let _ = task.delete(INIT);
     s.nothing_remains("stuck")
+}
+
+fn the_shim_s_delete_ends_a_create_that_hangs(s: &ByHand) -> Check {
+    if s.places.is_runc() {
+        return skip("differs from runc: its hook goes on");
+    }
+    let sibling = s.running("sibling", &["sleep", "1000"])?;
+    let task = stuck(s, sibling.client.clone(), "stuck", 600)?;
+    std::thread::scope(|scope| {
+        let creating = scope.spawn(|| task.create(&s.rootfs(), &Streams::default()));
+        std::thread::sleep(Duration::from_millis(500));
+        let begin = Instant::now();
+        s.delete("stuck")?;
+        let took = begin.elapsed();
+        assert!(took < patient(Duration::from_secs(4)), "{took:?}");
+        let answer = creating.join().map_err(|_| "the create panicked")?;
+        assert!(answer.is_err(), "{answer:?}");
+        Check::Ok(())
+    })?;
+    assert_eq!(sibling.status(INIT)?, api::Status::RUNNING);
+    s.nothing_remains("stuck")
+}
+
+/// More than are started at once.
+const UNREAD: usize = 40;
+
+fn execs_that_nobody_reads_hold_up_nobody(s: &ByHand) -> Check {
+    if s.places.is_runc() {
+        return skip("differs from runc: its shim waits for ever");
+    }
+    let task = s.running("unread", &["sleep", "1000"])?;
+    let streams = |n: usize| -> Check<Streams> {
+        let stdout = fifo::make(s.directory(), &format!("unread-{n}"))?;
+        let stdout = stdout.display().to_string();
+        Ok(Streams {
+            stdout,
+            ..Streams::default()
+        })
+    };
+    for n in 0..UNREAD {
+        task.exec(&format!("e{n}"), &["true"], &streams(n)?)?;
+    }
+    std::thread::scope(|scope| {
+        let starting: Vec<_> = (0..UNREAD)
+            .map(|n| (n, task.clone()))
+            .map(|(n, task)| scope.spawn(move || task.start(&format!("e{n}"))))
+            .collect();
+        std::thread::sleep(Duration::from_millis(500));
+        let begin = Instant::now();
+        task.exec("healthy", &["true"], &Streams::default())?;
+        task.start("healthy")?;
+        assert_eq!(task.wait("healthy")?.status, 0);
+        task.kill(INIT, 9)?;
+        assert_eq!(task.wait(INIT)?.status, 137);
+        let took = begin.elapsed();
+        assert!(took < patient(Duration::from_secs(2)), "{took:?}");
+        for one in starting {
+            let answer = one.join().map_err(|_| "a start panicked")?;
+            assert!(answer.is_err(), "{answer:?}");
+        }
+        assert!(begin.elapsed() < patient(Duration::from_secs(4)));
+        Check::Ok(())
+    })?;
+    task.delete(INIT)?;
+    s.nothing_remains("unread")
 }
 
 fn delete_goes_on_when_its_client_has_gone(s: &ByHand) -> Check {
