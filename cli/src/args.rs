@@ -9,7 +9,7 @@ const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.
 
 /// Runs OCI containers in process.
 #[derive(Debug, Parser)]
-#[command(name = "rsrun", version = VERSION, disable_version_flag = true, disable_help_subcommand = true)]
+#[command(name = "rsrun", version = VERSION, disable_version_flag = true, disable_help_subcommand = true, args_override_self = true)]
 pub struct Args {
     /// Print the version.
     #[arg(short = 'v', long, action = clap::ArgAction::Version)]
@@ -35,7 +35,7 @@ pub struct Global {
     /// Form of the log.
     #[arg(long, default_value = "text", value_name = "FORMAT")]
     pub log_format: LogFormat,
-    /// Log debugging messages too.
+    /// Log debugging messages too, with the time of each step of a new process; without --log to standard error.
     #[arg(long)]
     pub debug: bool,
     /// Use the systemd cgroup driver.
@@ -403,14 +403,14 @@ pub struct Update {
     /// Memory nodes.
     #[arg(long)]
     pub cpuset_mems: Option<String>,
-    /// Memory limit in bytes; -1 is none.
-    #[arg(long, allow_hyphen_values = true)]
+    /// Memory limit in bytes, or with a suffix k, m, g or t; -1 is none.
+    #[arg(long, allow_hyphen_values = true, value_parser = bytes, value_name = "BYTES")]
     pub memory: Option<i64>,
-    /// Memory reservation in bytes.
-    #[arg(long, allow_hyphen_values = true)]
+    /// Memory reservation, likewise.
+    #[arg(long, allow_hyphen_values = true, value_parser = bytes, value_name = "BYTES")]
     pub memory_reservation: Option<i64>,
-    /// Limit of memory and swap together in bytes; -1 is none.
-    #[arg(long, allow_hyphen_values = true)]
+    /// Limit of memory and swap together, likewise; -1 is none.
+    #[arg(long, allow_hyphen_values = true, value_parser = bytes, value_name = "BYTES")]
     pub memory_swap: Option<i64>,
     /// Number of processes; -1 is no limit.
     #[arg(long, allow_hyphen_values = true)]
@@ -418,6 +418,25 @@ pub struct Update {
     /// Name of the container.
     #[arg(value_name = "CONTAINER")]
     pub id: String,
+}
+
+/// An amount of memory: `-1`, digits, or digits with a binary suffix as runc takes it (`64m`, `1G`, `2gb`, `1MiB`).
+fn bytes(text: &str) -> Result<i64, String> {
+    let wrong = || format!("{text:?}: bytes are needed, or a number with k, m, g or t");
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '-')
+        .unwrap_or(text.len());
+    let (digits, suffix) = text.split_at(end);
+    let number: i64 = digits.parse().map_err(|_| wrong())?;
+    let shift = match suffix.trim_start().to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(1 << shift).ok_or_else(wrong)
 }
 
 /// `events`
@@ -432,4 +451,28 @@ pub struct Events {
     /// Name of the container.
     #[arg(value_name = "CONTAINER")]
     pub id: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bytes;
+
+    #[test]
+    fn memory_is_bytes_or_has_a_suffix() {
+        for (text, number) in [
+            ("-1", -1),
+            ("0", 0),
+            ("4096", 4096),
+            ("512k", 512 << 10),
+            ("64m", 64 << 20),
+            ("64MB", 64 << 20),
+            ("1GiB", 1 << 30),
+            ("2 gb", 2 << 30),
+        ] {
+            assert_eq!(bytes(text), Ok(number), "{text}");
+        }
+        for bad in ["", "m", "1x", "1.5g", "9223372036854775807k", "--1", "1-"] {
+            assert!(bytes(bad).is_err(), "{bad:?}");
+        }
+    }
 }

@@ -11,19 +11,26 @@ use rsrun_core::{Error, Result};
 use crate::args::{Global, LogFormat};
 
 struct Sink {
-    file: Mutex<File>,
+    /// `None`: standard error.
+    file: Option<Mutex<File>>,
     format: LogFormat,
 }
 
-/// Starts logging to `--log`. Without it errors reach the user on standard error by `main`.
+/// Starts logging to `--log`. Without it errors reach the user on standard error by `main`, and with `--debug`
+/// all messages do.
 pub fn start(global: &Global) -> Result<()> {
-    let Some(path) = &global.log else {
-        return Ok(());
+    let file = match &global.log {
+        None if !global.debug => return Ok(()),
+        None => None,
+        Some(path) => {
+            let file = OpenOptions::new().append(true).create(true).open(path);
+            let file =
+                file.map_err(|e| Error::invalid(format!("--log {}: {e}", path.display())))?;
+            Some(Mutex::new(file))
+        }
     };
-    let file = OpenOptions::new().append(true).create(true).open(path);
-    let file = file.map_err(|e| Error::invalid(format!("--log {}: {e}", path.display())))?;
     let sink = Sink {
-        file: Mutex::new(file),
+        file,
         format: global.log_format,
     };
     log::set_max_level(if global.debug {
@@ -57,9 +64,14 @@ impl Log for Sink {
             }
             LogFormat::Text => format!("time={time:?} level={level} msg={message:?}"),
         };
-        if let Ok(mut file) = self.file.lock() {
-            // There is no other place to tell that the log can't be written.
-            let _ = writeln!(file, "{line}");
+        match &self.file {
+            None => eprintln!("{line}"),
+            Some(file) => {
+                if let Ok(mut file) = file.lock() {
+                    // There is no other place to tell that the log can't be written.
+                    let _ = writeln!(file, "{line}");
+                }
+            }
         }
     }
 

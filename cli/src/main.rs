@@ -10,6 +10,7 @@ mod terminal;
 use std::process::ExitCode;
 
 use clap::Parser;
+use rsrun_core::Context;
 use rsrun_core::sys::heap::UnforkedHeap;
 
 /// A container's process must not have this heap (see the core's `sys::heap`).
@@ -26,7 +27,10 @@ fn main() -> ExitCode {
         Ok(args) => args,
         Err(error) => return usage(&error),
     };
-    if let Err(error) = logging::start(&args.global) {
+    let started = cmd::vet_inherited(&args.command)
+        .and_then(|()| raise_open_files())
+        .and_then(|()| logging::start(&args.global));
+    if let Err(error) = started {
         eprintln!("rsrun: {error}");
         return ExitCode::FAILURE;
     }
@@ -35,7 +39,9 @@ fn main() -> ExitCode {
         Err(error) => {
             // The edge logs each error once, with what it belongs to already in its text.
             log::error!("{error}");
-            eprintln!("rsrun: {error}");
+            if args.global.log.is_some() || !args.global.debug {
+                eprintln!("rsrun: {error}");
+            }
             // runc's exec tells "could not run it" from "it ended with 1" by 255.
             if matches!(args.command, args::Command::Exec(_)) {
                 ExitCode::from(255)
@@ -44,6 +50,11 @@ fn main() -> ExitCode {
             }
         }
     }
+}
+
+/// A container of a thousand mounts needs as many descriptors until it stands.
+fn raise_open_files() -> rsrun_core::Result<()> {
+    rsrun_core::sys::raise_open_files().with(|| "setrlimit(RLIMIT_NOFILE)")
 }
 
 /// clap's own texts; like runc, help and version succeed and everything else is status 1.

@@ -18,6 +18,9 @@ pub fn ensure() -> Result<(), String> {
     if !env::args_os().skip(1).any(enters) {
         return Ok(());
     }
+    if !nix::unistd::geteuid().is_root() {
+        return Err("root is needed: rootless containers are not supported".to_owned());
+    }
     if exe::is_sealed().map_err(|e| format!("/proc/self/exe: {e}"))? {
         // The kernel has named us after the descriptor.
         return nix::sys::prctl::set_name(c"rsrun").map_err(|e| format!("prctl(PR_SET_NAME): {e}"));

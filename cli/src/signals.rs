@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use rsrun_core::{Context, Error, Result};
+use rsrun_core::{Cancel, Context, Error, Result};
 
 /// A signal as users write it: `TERM`, `SIGTERM`, `15`, `RTMIN+3`.
 pub fn parse(text: &str) -> Result<i32> {
@@ -19,24 +19,26 @@ pub fn parse(text: &str) -> Result<i32> {
     }
     let name = text.to_ascii_uppercase();
     let name = name.strip_prefix("SIG").unwrap_or(&name);
-    let realtime = |base: i32, rest: &str| match rest {
-        "" => Ok(base),
-        _ => rest
-            .parse::<i32>()
-            .map(|offset| base + offset)
-            .map_err(|_| unknown()),
-    };
-    if let Some(rest) = name.strip_prefix("RTMIN") {
-        return realtime(34, rest);
-    }
-    if let Some(rest) = name.strip_prefix("RTMAX") {
-        return realtime(64, rest);
+    for (name_of_base, base) in [("RTMIN", 34), ("RTMAX", 64)] {
+        let Some(rest) = name.strip_prefix(name_of_base) else {
+            continue;
+        };
+        let offset = match rest {
+            "" => Ok(0),
+            _ => rest.parse::<i32>().map_err(|_| unknown()),
+        }?;
+        let signal = offset.checked_add(base);
+        return signal
+            .filter(|signal| (34..=64).contains(signal))
+            .ok_or_else(unknown);
     }
     format!("SIG{name}")
         .parse::<Signal>()
         .map(|signal| signal as i32)
         .map_err(|_| unknown())
 }
+
+const FLAGS: SfdFlags = SfdFlags::SFD_CLOEXEC.union(SfdFlags::SFD_NONBLOCK);
 
 /// All signals of this process as a descriptor, so that they can be forwarded.
 pub struct Incoming(SignalFd);
@@ -56,10 +58,26 @@ impl Incoming {
             set.remove(own);
         }
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None).with(|| "sigprocmask()")?;
-        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         Ok(Self(
-            SignalFd::with_flags(&set, flags).with(|| "signalfd()")?,
+            SignalFd::with_flags(&set, FLAGS).with(|| "signalfd()")?,
         ))
+    }
+
+    /// Gives an operation up when a signal comes that asks this process to end. It stays to be read.
+    pub fn cancel(&self) -> Result<Cancel> {
+        let mut set = SigSet::empty();
+        for end in [
+            Signal::SIGHUP,
+            Signal::SIGINT,
+            Signal::SIGQUIT,
+            Signal::SIGTERM,
+        ] {
+            set.add(end);
+        }
+        let ends = SignalFd::with_flags(&set, FLAGS).with(|| "signalfd()")?;
+        let ends = ends.as_fd().try_clone_to_owned();
+        let ends = ends.map_err(|e| Error::invalid(format!("dup(signalfd): {e}")))?;
+        Ok(Cancel::when_readable(ends))
     }
 
     /// The next that has come.
@@ -91,10 +109,13 @@ mod tests {
             ("0", 0),
             ("64", 64),
             ("RTMIN+3", 37),
+            ("RTMAX-1", 63),
         ] {
             assert_eq!(parse(text).unwrap(), number, "{text}");
         }
-        for bad in ["", "-1", "65", "NOPE", "SIG", "9x"] {
+        for bad in [
+            "", "-1", "65", "NOPE", "SIG", "9x", "RTMIN-33", "RTMIN+31", "RTMAX+1",
+        ] {
             assert!(parse(bad).is_err(), "{bad:?}");
         }
     }

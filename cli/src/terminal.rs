@@ -3,9 +3,10 @@
 use std::io::{IoSlice, IsTerminal};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg, socket,
@@ -16,6 +17,14 @@ use rsrun_core::sys::terminal::{set_window_size, window_size};
 use rsrun_core::{Context, Error, ProcessHandle, Result};
 
 use crate::signals::Incoming;
+
+const LARGEST_READ: usize = 16 << 10;
+
+/// A terminal on which an ended process wrote, and which nobody has written to for so long, has given everything.
+const SILENCE: u16 = 50;
+
+/// How long one is listened to that others write to without a pause.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Who is left alone with its process when this program has ended, or stays to relay its terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +52,9 @@ pub fn vet(wanted: bool, ground: Ground, socket: Option<&Path>) -> Result<()> {
         (true, Ground::Back, None) => Err(Error::invalid(
             "cannot allocate tty if rsrun will detach without setting console socket (--console-socket)",
         )),
-        (true, Ground::Fore, None) => own().map(drop),
+        (true, Ground::Fore, None) => own().map(drop).with(|| {
+            "/process/terminal asks for a terminal, and there is none here (or use --detach with --console-socket)"
+        }),
         (true, Ground::Back, Some(_)) | (false, _, None) => Ok(()),
         (false, _, Some(_)) | (true, Ground::Fore, Some(_)) => Err(Error::invalid(
             "cannot use console socket if rsrun will not detach or allocate tty (--console-socket)",
@@ -99,41 +110,79 @@ pub fn send_master(path: &Path, master: &OwnedFd) -> Result<()> {
     .with(doing)
 }
 
-/// Relays between the standard streams and the master until `process` has ended and all of
-/// its output has come; forwards signals meanwhile.
+/// Relays between the standard streams and the master until `process` has ended and what it wrote has come;
+/// forwards signals meanwhile. Neither direction waits for the other: who is given more than it reads may have
+/// to write before it reads on.
 pub fn relay(master: OwnedFd, process: &ProcessHandle, incoming: &Incoming) -> Result<()> {
-    let raw = RawMode::enter()?;
+    let _raw = RawMode::enter()?;
     copy_size(&master);
+    // Nobody else has this side.
+    fcntl(&master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).with(|| "fcntl(terminal)")?;
     let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
+    let mut typed = Vec::new();
     let mut reading = true;
     loop {
-        let input = if reading {
-            PollFlags::POLLIN
-        } else {
-            PollFlags::empty()
+        let of_master = match typed.is_empty() {
+            true => PollFlags::POLLIN,
+            false => PollFlags::POLLIN | PollFlags::POLLOUT,
         };
         let mut fds = [
-            PollFd::new(master.as_fd(), PollFlags::POLLIN),
+            PollFd::new(master.as_fd(), of_master),
             PollFd::new(incoming.as_fd(), PollFlags::POLLIN),
-            PollFd::new(stdin.as_fd(), input),
+            PollFd::new(process.as_fd(), PollFlags::POLLIN),
+            PollFd::new(stdin.as_fd(), PollFlags::POLLIN),
         ];
-        match poll(&mut fds[..if reading { 3 } else { 2 }], PollTimeout::NONE) {
+        let asked = if reading && typed.is_empty() { 4 } else { 3 };
+        match poll(&mut fds[..asked], PollTimeout::NONE) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(Error::os(errno, "poll()")),
         }
-        let [from_master, from_signals, from_stdin] = fds.map(|fd| fd.any().unwrap_or(false));
+        let [from_master, from_signals, has_ended, from_stdin] =
+            fds.map(|fd| fd.any().unwrap_or(false));
         if from_signals {
             forward(incoming, process, Some(&master))?;
         }
+        if has_ended {
+            return drain(&master, &stdout);
+        }
         // EIO: every slave is closed, and all that was written has been read.
         if from_master && !copy(&master, &stdout)? {
-            drop(raw);
             return Ok(());
         }
-        if reading && from_stdin {
-            reading = copy(&stdin, &master)?;
+        if asked == 4 && from_stdin {
+            let mut buffer = [0; LARGEST_READ];
+            match nix::unistd::read(&stdin, &mut buffer) {
+                Ok(0) | Err(Errno::EIO) => reading = false,
+                Ok(length) => typed.extend_from_slice(buffer.get(..length).unwrap_or_default()),
+                Err(Errno::EAGAIN | Errno::EINTR) => {}
+                Err(errno) => return Err(Error::os(errno, "read(stdin)")),
+            }
+        }
+        if !typed.is_empty() {
+            match nix::unistd::write(&master, &typed) {
+                Ok(written) => drop(typed.drain(..written)),
+                Err(Errno::EAGAIN | Errno::EINTR) => {}
+                // Every slave is closed.
+                Err(_) => typed.clear(),
+            }
         }
     }
+}
+
+/// What an ended process has written. Others may hold its terminal, so this need not come to an end of its own: it is
+/// over when nothing more comes.
+fn drain(master: &OwnedFd, stdout: &impl AsFd) -> Result<()> {
+    let deadline = Instant::now() + LAST_WORDS;
+    while Instant::now() < deadline {
+        let mut fds = [PollFd::new(master.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, SILENCE) {
+            Ok(0) => break,
+            Ok(_) if !copy(master, stdout)? => break,
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(Error::os(errno, "poll()")),
+        }
+    }
+    Ok(())
 }
 
 /// Forwards what has come; SIGCHLD is no message for the container, a new size is one for its terminal.
@@ -154,7 +203,7 @@ pub fn forward(
 }
 
 fn copy(from: &impl AsFd, to: &impl AsFd) -> Result<bool> {
-    let mut buffer = [0u8; 16 << 10];
+    let mut buffer = [0u8; LARGEST_READ];
     let length = match nix::unistd::read(from, &mut buffer) {
         Ok(0) | Err(Errno::EIO) => return Ok(false),
         Ok(length) => length,

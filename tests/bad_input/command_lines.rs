@@ -144,7 +144,42 @@ fn options(suite: &mut Suite) {
     suite.case("more_preserve_fds_than_are_open_is_refused", |g| {
         let b = g.bundle();
         b.write();
-        names(g, b.call("run", &["--preserve-fds", "40"]), "descriptor")
+        names(g, b.call("run", &["--preserve-fds", "40"]), "preserve")
+    });
+    // Else the runtime's own would be given away, a directory of the host among them.
+    suite.case("no_verb_preserves_what_its_caller_has_not_open", |g| {
+        let mut held = g.bundle();
+        held.hold();
+        let b = g.bundle();
+        b.write();
+        for count in ["1", "4294967295"] {
+            let count = ["--preserve-fds", count];
+            names(g, b.call("run", &count), "preserve")?;
+            names(g, b.call("create", &count), "preserve")?;
+            names(
+                g,
+                held.on(&["exec", count[0], count[1]], &["/bin/probe", "facts"]),
+                "preserve",
+            )?;
+        }
+        Ok(())
+    });
+    suite.case("sockets_of_systemd_that_are_not_open_are_refused", |g| {
+        g.differs_from_runc("runc passes on what it has at these numbers")?;
+        let b = g.bundle();
+        b.write();
+        let mut command = std::process::Command::new("/bin/sh");
+        command
+            .args(["-c", "LISTEN_FDS=1 LISTEN_PID=$$ exec \"$@\"", "sh"])
+            .arg(&g.runtime.path)
+            .arg("--root")
+            .arg(&g.runtime.root)
+            .args(["run", "--bundle"])
+            .arg(&b.dir)
+            .arg(&b.id)
+            .stdin(std::process::Stdio::null());
+        let output = rsrun_tests::cli::runtime::finish(command, &g.runtime.root);
+        names(g, output, "LISTEN_FDS=1")
     });
 }
 
@@ -161,6 +196,44 @@ fn paths(suite: &mut Suite) {
             )
         },
     );
+    suite.case("an_exec_that_can_not_be_handed_over_is_ended", |g| {
+        let mut b = g.bundle();
+        b.hold();
+        for options in [
+            &["exec", "--pid-file", "/no/such/dir/pid"][..],
+            &["exec", "--detach", "--pid-file", "/no/such/dir/pid"],
+            &[
+                "exec",
+                "--detach",
+                "--tty",
+                "--console-socket",
+                "/no/such/dir/socket",
+            ],
+        ] {
+            names(g, b.on(options, &["/bin/sleep", "777"]), "/no/such/dir")?;
+            let pids = b.on(&["ps", "--format", "json"], &[]).ok().stdout;
+            assert!(!pids.contains(','), "{options:?}: {pids}");
+        }
+        Ok(())
+    });
+    suite.case("what_makes_no_container_makes_no_root", |g| {
+        let b = g.bundle();
+        b.write();
+        let root = b.dir.join("no/such/root");
+        for line in [
+            &["list"][..],
+            &["state", "x"],
+            &["kill", "x"],
+            &["delete", "--force", "x"],
+            &["exec", "x", "true"],
+        ] {
+            let mut command = std::process::Command::new(&g.runtime.path);
+            command.arg("--root").arg(&root).args(line);
+            rsrun_tests::cli::runtime::finish(command, &g.runtime.root);
+            assert!(!b.dir.join("no").exists(), "{line:?}");
+        }
+        Ok(())
+    });
     suite.case("a_root_that_is_a_file_is_refused", |g| {
         let b = g.bundle();
         b.write();

@@ -1,10 +1,15 @@
 //! When and where does each kind of hook run, what does it read, and what when it fails or hangs?
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use rsrun_tests::cli::bundle::{Bundle, wait_exit};
+use rsrun_tests::cli::ground::Ground;
+use rsrun_tests::cli::runtime::wait_at_most;
 use rsrun_tests::cli::suite::Suite;
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::time::Duration;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 /// In the order in which they run.
 const KINDS: [&str; 6] = [
@@ -352,6 +357,51 @@ fn failures(suite: &mut Suite) {
         }
         Ok(())
     });
+    suite.case("a_container_whose_hook_hangs_is_deleted_by_force", |g| {
+        g.differs_from_runc("its delete --force does not end the hook")?;
+        for kind in [
+            "createRuntime",
+            "createContainer",
+            "startContainer",
+            "poststart",
+        ] {
+            let mut b = g.bundle();
+            add(&mut b, kind, "exec sleep 600");
+            b.args(&["/bin/probe", "hold"]).write();
+            let mut command = b.runtime().command(["run", "--detach", "--bundle"]);
+            command.arg(&b.dir).arg(&b.id).stdin(Stdio::null());
+            let child = command
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("the runtime starts");
+            std::thread::sleep(Duration::from_millis(400));
+            let creating = kind.starts_with("create");
+            if creating {
+                for verb in [&["start"][..], &["kill"]] {
+                    let words = b.on(verb, &[]).refused();
+                    assert!(words.contains("creating"), "{kind}: {words}");
+                }
+            }
+            let began = Instant::now();
+            b.on(&["delete", "--force"], &[]).ok();
+            let took = began.elapsed();
+            assert!(took < Duration::from_secs(4), "{kind}: {took:?}");
+            assert_ne!(
+                wait_at_most(child, Duration::from_secs(10)),
+                Some(0),
+                "{kind}"
+            );
+        }
+        Ok(())
+    });
+    suite.case("a_run_whose_hook_hangs_ends_on_a_signal", |g| {
+        g.differs_from_runc("it waits for the hook")?;
+        for verb in [&["run"][..], &["run", "--detach"], &["create"]] {
+            ends_on_a_signal(g, verb);
+        }
+        Ok(())
+    });
     suite.case("a_hook_that_ends_in_time_is_not_killed", |g| {
         let mut b = g.bundle();
         let mut hook = hook(&mut b, "createRuntime", "sleep 0.2; exit 0");
@@ -397,4 +447,24 @@ fn refused(suite: &mut Suite) {
         assert!(said.contains("/hooks/createRuntime/0/timeout"), "{said}");
         Ok(())
     });
+}
+
+/// The command hangs in a hook, is asked to end, and leaves nothing.
+fn ends_on_a_signal(g: &Ground, verb: &[&str]) {
+    let mut b = g.bundle();
+    add(&mut b, "createRuntime", "exec sleep 600");
+    b.write();
+    let mut command = b.runtime().command(verb);
+    command.arg("--bundle").arg(&b.dir).arg(&b.id);
+    command.stdin(Stdio::null()).stderr(Stdio::null());
+    let child = command.spawn().expect("the runtime starts");
+    std::thread::sleep(Duration::from_millis(400));
+    let pid = Pid::from_raw(child.id().try_into().expect("a pid"));
+    nix::sys::signal::kill(pid, Signal::SIGTERM).expect("it runs");
+    assert_eq!(
+        wait_at_most(child, Duration::from_secs(10)),
+        Some(1),
+        "{verb:?}"
+    );
+    b.on(&["state"], &[]).refused();
 }

@@ -81,6 +81,41 @@ fn limits(suite: &mut Suite) {
             },
         );
     }
+    suite.case(
+        "more_mounts_than_descriptors_are_made_and_the_limit_stays",
+        |g| {
+            let mut b = g.bundle();
+            for number in 0..1100 {
+                let place = format!("/mnt/{number}");
+                b.mount(&place, "bind", "/etc/hostname", &["bind"]);
+            }
+            let note = b.dir.join("limit").to_string_lossy().into_owned();
+            b.set(
+                "/hooks/createRuntime/-",
+                json!({"path": "/bin/sh", "args": ["sh", "-c", format!("ulimit -Sn > {note}")]}),
+            )
+            .args(&["/bin/probe", "facts"])
+            .write();
+            let mut command = Command::new("/bin/sh");
+            command
+                .args(["-c", "ulimit -Sn 1024; exec \"$@\"", "sh"])
+                .arg(&g.runtime.path)
+                .arg("--root")
+                .arg(&g.runtime.root)
+                .args(["run", "--bundle"])
+                .arg(&b.dir)
+                .arg(&b.id)
+                .stdin(Stdio::null());
+            let output = rsrun_tests::cli::runtime::finish(command, &g.runtime.root).ok();
+            let facts = Facts::parse(&output.stdout);
+            assert_eq!(facts.rlimit("NOFILE").0, 1024);
+            assert_eq!(
+                std::fs::read_to_string(note).expect("a note").trim(),
+                "1024"
+            );
+            Ok(())
+        },
+    );
     suite.case("oom_score_adj_is_set", |g| {
         let mut b = g.bundle();
         b.set("/process/oomScoreAdj", json!(777));

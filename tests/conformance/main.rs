@@ -17,6 +17,7 @@ mod foreign_users;
 mod formats;
 mod hooks;
 mod identity;
+mod insight;
 mod kernel_state;
 mod life;
 mod limits;
@@ -57,6 +58,7 @@ fn main() -> std::process::ExitCode {
         life::cases(&mut suite);
         execs::cases(&mut suite);
         formats::cases(&mut suite);
+        insight::cases(&mut suite);
         exec_files::cases(&mut suite);
         records::cases(&mut suite);
     }

@@ -1,9 +1,12 @@
 //! Does a seccomp profile do what each of its words says?
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
+};
 use rsrun_tests::cli::bundle::Bundle;
 use rsrun_tests::cli::sockets::{answer, next_notice, receive_fd};
 use rsrun_tests::cli::suite::{Suite, skip};
 use serde_json::{Value, json};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
@@ -428,6 +431,36 @@ fn notify(suite: &mut Suite) {
             skip("rsrun differs: its words name the socket");
         }
         assert!(said.contains("/no/such/agent"), "{said}");
+        Ok(())
+    });
+    suite.case("an_agent_that_takes_nothing_fails_create_in_time", |g| {
+        g.differs_from_runc("it waits for ever")?;
+        let mut b = g.bundle();
+        let path = b.dir.join("agent");
+        rules(
+            &mut b,
+            json!([{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]),
+        );
+        b.set("/linux/seccomp/listenerPath", json!(path));
+        // Who is connected fills it; nobody accepts.
+        let listener = socket(
+            AddressFamily::Unix,
+            SockType::Stream,
+            SockFlag::SOCK_CLOEXEC,
+            None,
+        )
+        .expect("a socket");
+        bind(listener.as_raw_fd(), &UnixAddr::new(&path).expect("a path")).expect("its place");
+        listen(&listener, Backlog::new(0).expect("a backlog")).expect("a listener");
+        let _first = std::os::unix::net::UnixStream::connect(&path).expect("the only one");
+        let began = std::time::Instant::now();
+        let said = b.refused();
+        assert!(
+            began.elapsed() < Duration::from_secs(20),
+            "{:?}",
+            began.elapsed()
+        );
+        assert!(said.contains("the agent took nothing"), "{said}");
         Ok(())
     });
 }

@@ -1,9 +1,9 @@
 //! Is a terminal handed over, sized, owned and controlled as asked?
-use nix::pty::{Winsize, openpty};
+use nix::pty::{OpenptyResult, Winsize, openpty};
 use rsrun_tests::cli::bundle::{Bundle, wait_exit};
 use rsrun_tests::cli::facts::Facts;
 use rsrun_tests::cli::ground::Ground;
-use rsrun_tests::cli::runtime::{Output, finish};
+use rsrun_tests::cli::runtime::{Output, finish, wait_at_most};
 use rsrun_tests::cli::sockets::receive_fd;
 use rsrun_tests::cli::suite::Suite;
 use serde_json::json;
@@ -12,7 +12,8 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// Where a runtime sends a master side.
 struct ConsoleSocket {
@@ -174,6 +175,65 @@ fn sent(suite: &mut Suite) {
             Ok(())
         },
     );
+    suite.case(
+        "a_foreground_exec_ends_with_its_process_though_its_terminal_is_held",
+        |g| {
+            let mut b = g.bundle();
+            b.hold();
+            let pty = openpty(None, None).expect("a terminal");
+            let line = "setsid sleep 60 & echo last words; exit 3";
+            let command = b
+                .runtime()
+                .command(["exec", "-t", &b.id, "/bin/sh", "-c", line]);
+            let (child, master) = on_pty(command, pty);
+            let began = Instant::now();
+            let code = wait_at_most(child, LONG);
+            assert!(
+                began.elapsed() < Duration::from_secs(20),
+                "{:?}",
+                began.elapsed()
+            );
+            let text = read_all(OwnedFd::from(master));
+            assert_eq!(code, Some(3), "{text}");
+            assert!(text.contains("last words"), "{text}");
+            Ok(())
+        },
+    );
+    suite.case("a_foreground_run_carries_more_than_is_read_in_both_directions", |g| {
+        let mut b = g.bundle();
+        b.set("/process/terminal", json!(true)).shell(
+            "stty raw -echo; echo ready; head -c 400000 /dev/zero | tr '\\0' x; head -c 200000 | wc -c",
+        );
+        b.write();
+        let mut command = b.runtime().command(["run", "--bundle"]);
+        command.arg(&b.dir).arg(&b.id);
+        let (child, mut master) = on_pty(command, openpty(None, None).expect("a terminal"));
+        let mut text = String::new();
+        while !text.contains("ready") {
+            let mut buffer = [0; 64];
+            let length = master.read(&mut buffer).expect("the container speaks");
+            text.push_str(&String::from_utf8_lossy(&buffer[..length]));
+        }
+        let mut typing = master.try_clone().expect("a copy");
+        let typist = std::thread::spawn(move || typing.write_all(&vec![b'y'; 200_000]));
+        text.push_str(&read_all(OwnedFd::from(master)));
+        assert_eq!(wait_at_most(child, LONG), Some(0));
+        typist.join().expect("no panic").expect("all is taken");
+        assert_eq!(text.matches('x').count(), 400_000);
+        assert!(text.trim_end().ends_with("200000"));
+        Ok(())
+    });
+}
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// The runtime with a terminal as its streams, and the other side of that.
+fn on_pty(mut command: Command, pty: OpenptyResult) -> (Child, File) {
+    let side = || Stdio::from(pty.slave.try_clone().expect("a copy"));
+    command.stdin(side()).stdout(side()).stderr(side());
+    let child = command.spawn().expect("the runtime starts");
+    // The command's copies of the slave side go with it: without them the terminal ends.
+    (child, File::from(pty.master))
 }
 
 fn owned(suite: &mut Suite) {
@@ -234,21 +294,10 @@ fn foreground(suite: &mut Suite) {
             };
             let pty = openpty(&size, None).expect("a terminal");
             let mut command = b.runtime().command(["run", "--bundle"]);
-            let side = || Stdio::from(pty.slave.try_clone().expect("a copy"));
-            command
-                .arg(&b.dir)
-                .arg(&b.id)
-                .stdin(side())
-                .stdout(side())
-                .stderr(side());
-            let child = command.spawn().expect("the runtime starts");
-            // The command keeps copies of the slave side: without them the terminal ends.
-            drop(command);
-            drop(pty.slave);
-            let mut master = File::from(pty.master);
+            command.arg(&b.dir).arg(&b.id);
+            let (child, mut master) = on_pty(command, pty);
             master.write_all(b"typed\n").expect("a line");
-            let code =
-                rsrun_tests::cli::runtime::wait_at_most(child, std::time::Duration::from_secs(60));
+            let code = wait_at_most(child, LONG);
             let text = read_all(OwnedFd::from(master));
             assert_eq!(code, Some(5), "{text}");
             assert!(

@@ -5,18 +5,19 @@ use rsrun_core::{Cancel, Created, Result};
 
 use super::{absolute, containers, request, write_pid_file};
 use crate::args::{Create, Global};
+use crate::signals::Incoming;
 use crate::terminal::{self, Ground};
 
 /// `create`
 pub fn run(global: &Global, create: &Create) -> Result<()> {
     let containers = containers(global)?;
     vet_terminal(create, Ground::Back)?;
-    let cancel = Cancel::new()?;
+    let cancel = Incoming::collect()?.cancel()?;
     let created = containers.create(request(global, create)?, &cancel)?;
     let finished = hand_over(create, &created);
     if finished.is_err() {
         // Nothing is left of a create that failed.
-        containers.delete(&created.container, true, &cancel)?;
+        containers.delete(&created.container, true, &Cancel::new()?)?;
     }
     finished
 }

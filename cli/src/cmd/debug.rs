@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rsrun_core::{ContainerId, Containers, Error, Result};
+use rsrun_core::{ContainerId, Containers, Error, ErrorKind, Result};
 
 use super::{absolute, print};
 use crate::args::{Debug, Global};
@@ -43,9 +43,16 @@ fn socket_of(global: &Global, debug: &Debug) -> Result<PathBuf> {
     };
     let containers = Containers::open(&absolute(&root)?)?;
     let found = containers.get(&ContainerId::parse(id)?);
-    // Of a namespace that has nothing, nothing was made by asking.
-    containers.leave();
-    let container = found?;
+    let container = found.map_err(|e| match (e.kind(), &debug.namespace) {
+        (ErrorKind::NotFound { .. }, None) => Error::not_found(
+            "container",
+            format!(
+                "{e} in {}; of a container of containerd, --namespace is needed",
+                root.display()
+            ),
+        ),
+        _ => e,
+    })?;
     let record = container.record();
     if record.group.is_none() {
         let text = format!("container {id} has no shim: it was made by the command line");

@@ -1,8 +1,12 @@
 //! `exec`: one more process in a container.
 
+use std::os::fd::OwnedFd;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
-use rsrun_core::{Cancel, ContainerId, Containers, Context, Error, ExecRequest, Result, Streams};
+use rsrun_core::{
+    Cancel, ContainerId, Context, Error, ErrorKind, ExecRequest, ProcessHandle, Result, Streams,
+};
 use serde_json::{Value, json};
 
 use super::run::wait_for;
@@ -11,17 +15,21 @@ use crate::args::{Exec, Global};
 use crate::signals::Incoming;
 use crate::terminal::{self, Ground};
 
+/// How long a process that was killed may take to end.
+const KILL_PATIENCE: Duration = Duration::from_secs(10);
+
 /// `exec`
 pub fn run(global: &Global, exec: &Exec) -> Result<ExitCode> {
     let containers = containers(global)?;
     let container = containers.get(&ContainerId::parse(&exec.id)?)?;
     let text = document(exec, container.record())?;
-    let process = rsrun_core::bundle::parse_process(text.as_bytes())
-        .with(|| match &exec.process {
+    let process =
+        rsrun_core::bundle::parse_process(text.as_bytes()).with(|| match &exec.process {
             Some(path) => format!("--process {}", path.display()),
             None => "process".to_owned(),
-        })?
-        .document;
+        })?;
+    super::warn(&process.warnings);
+    let process = process.document;
     let is_terminal = process.terminal().unwrap_or(false);
     terminal::vet(
         is_terminal,
@@ -45,33 +53,50 @@ pub fn run(global: &Global, exec: &Exec) -> Result<ExitCode> {
         cgroup: exec.cgroup.clone(),
         ignore_paused: exec.ignore_paused,
     };
-    let started = container.exec(&request, &Cancel::new()?)?;
+    let cancel = match &incoming {
+        Some(incoming) => incoming.cancel()?,
+        None => Cancel::new()?,
+    };
+    let started = container.exec(&request, &cancel)?;
     super::warn(&started.warnings);
-    write_pid_file(exec.pid_file.as_deref(), started.process.pid())?;
     // The container holds what it was given; the other ends must see its end, not ours.
     drop(request);
-    let console = match (started.console, &exec.console_socket) {
-        (Some(master), Some(socket)) => {
-            terminal::send_master(socket, &master)?;
-            None
+    let process = &started.process;
+    let outcome = hand_over(exec, process, started.console).and_then(|console| {
+        let Some(incoming) = &incoming else {
+            return Ok(ExitCode::SUCCESS);
+        };
+        if let Some(master) = console {
+            terminal::relay(master, process, incoming)?;
         }
-        (console, _) => console,
-    };
-    let Some(incoming) = incoming else {
-        return Ok(ExitCode::SUCCESS);
-    };
-    if let Some(master) = console {
-        terminal::relay(master, &started.process, &incoming)?;
+        Ok(exit_code(wait_for(&containers, process, incoming)?.code))
+    });
+    if outcome.is_err() {
+        // Nobody knows of it.
+        process.kill(libc::SIGKILL).or_else(already_over)?;
+        process.wait_ended(Some(Instant::now() + KILL_PATIENCE), &Cancel::new()?)?;
     }
-    foreground(&containers, &started.process, &incoming)
+    outcome
 }
 
-fn foreground(
-    containers: &Containers,
-    process: &rsrun_core::ProcessHandle,
-    incoming: &Incoming,
-) -> Result<ExitCode> {
-    Ok(exit_code(wait_for(containers, process, incoming)?.code))
+/// Tells who asked which process it is, and gives the console to its socket.
+fn hand_over(
+    exec: &Exec,
+    process: &ProcessHandle,
+    console: Option<OwnedFd>,
+) -> Result<Option<OwnedFd>> {
+    write_pid_file(exec.pid_file.as_deref(), process.pid())?;
+    match (console, &exec.console_socket) {
+        (Some(master), Some(socket)) => terminal::send_master(socket, &master).map(|()| None),
+        (console, _) => Ok(console),
+    }
+}
+
+fn already_over(error: Error) -> Result<()> {
+    match error.kind() {
+        ErrorKind::NotFound { .. } => Ok(()),
+        _ => Err(error),
+    }
 }
 
 /// The process document: the file's, or the container's own with what the options change.

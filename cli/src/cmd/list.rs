@@ -25,9 +25,10 @@ pub fn run(global: &Global, list: &List) -> Result<()> {
     match list.format {
         Form::Json => {
             let text = serde_json::to_string(&states);
-            print(&text.map_err(|e| {
+            let text = text.map_err(|e| {
                 rsrun_core::Error::new(rsrun_core::ErrorKind::Internal, e.to_string())
-            })?)
+            })?;
+            print(&(text + "\n"))
         }
         Form::Table => print(&table(&states)),
     }

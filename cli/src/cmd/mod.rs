@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rsrun_core::sys::fds;
 use rsrun_core::{
     Container, ContainerId, Containers, CreateRequest, Error, ErrorKind, Result, Streams,
 };
@@ -89,12 +90,36 @@ fn request(global: &Global, create: &args::Create) -> Result<CreateRequest> {
         terminal: None,
         no_pivot: create.no_pivot,
         no_new_keyring: create.no_new_keyring,
-        preserve_fds: create.preserve_fds + sockets,
+        preserve_fds: create.preserve_fds.saturating_add(sockets),
         extra_env,
         systemd_cgroup: global.systemd_cgroup,
         group: None,
         rootfs_mounts: Vec::new(),
     })
+}
+
+/// Before anything is opened: a number that the caller did not open would be the next thing that we open, and be
+/// given to the container.
+pub fn vet_inherited(command: &Command) -> Result<()> {
+    let (preserved, sockets) = match command {
+        Command::Run(run) => (run.create.preserve_fds, activation_sockets()),
+        Command::Create(create) => (create.preserve_fds, activation_sockets()),
+        Command::Exec(exec) => (exec.preserve_fds, 0),
+        _ => return Ok(()),
+    };
+    let first_closed = (3..)
+        .take(preserved.saturating_add(sockets) as usize)
+        .find(|number| !fds::is_inherited(*number));
+    match first_closed {
+        Some(number) => Err(Error::invalid(format!(
+            "--preserve-fds {preserved}: descriptor {number} is not open{}",
+            match sockets {
+                0 => String::new(),
+                n => format!(" (LISTEN_FDS={n} are passed on too)"),
+            }
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Sockets that systemd (or who speaks like it) has left from descriptor 3 on, meant for this process.

@@ -13,7 +13,7 @@ pub fn run(global: &Global, ps: &Ps) -> Result<()> {
     if ps.format == Form::Json {
         let text = serde_json::to_string(&pids)
             .map_err(|e| Error::new(ErrorKind::Internal, e.to_string()))?;
-        return print(&text);
+        return print(&(text + "\n"));
     }
     let options = if ps.options.is_empty() {
         vec!["-ef".to_owned()]

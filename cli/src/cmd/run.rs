@@ -22,10 +22,10 @@ pub fn run(global: &Global, run: &Run) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     create::vet_terminal(&run.create, Ground::of(&run.detach))?;
-    let cancel = Cancel::new()?;
     if run.detach {
+        let cancel = Incoming::collect()?.cancel()?;
         let created = containers.create(request, &cancel)?;
-        return undone_on_failure(&containers, &created.container, &cancel, || {
+        return undone_on_failure(&containers, &created.container, || {
             create::hand_over(&run.create, &created)?;
             created.container.start(&cancel)?;
             Ok(ExitCode::SUCCESS)
@@ -35,6 +35,8 @@ pub fn run(global: &Global, run: &Run) -> Result<ExitCode> {
         nix::sys::prctl::set_child_subreaper(true).with(|| "prctl(PR_SET_CHILD_SUBREAPER)")?;
     }
     let incoming = Incoming::collect()?;
+    // Until the program runs nobody else is there to take them.
+    let cancel = incoming.cancel()?;
     let mut created = containers.create(request, &cancel)?;
     super::warn(&created.warnings);
     let console = created.console.take();
@@ -43,14 +45,14 @@ pub fn run(global: &Global, run: &Run) -> Result<ExitCode> {
         terminal::copy_size(master);
     }
     let container = &created.container;
-    undone_on_failure(&containers, container, &cancel, || {
+    undone_on_failure(&containers, container, || {
         write_pid_file(run.create.pid_file.as_deref(), container.pid())?;
         container.start(&cancel)?;
         Ok(ExitCode::SUCCESS)
     })?;
     let code = wait(&containers, &created, console, &incoming)?;
     if !run.keep {
-        containers.delete(&created.container, true, &cancel)?;
+        containers.delete(&created.container, true, &Cancel::new()?)?;
     }
     Ok(code)
 }
@@ -58,12 +60,11 @@ pub fn run(global: &Global, run: &Run) -> Result<ExitCode> {
 fn undone_on_failure<T>(
     containers: &Containers,
     container: &Container,
-    cancel: &Cancel,
     act: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
     let done = act();
     if done.is_err() {
-        containers.delete(container, true, cancel)?;
+        containers.delete(container, true, &Cancel::new()?)?;
     }
     done
 }

@@ -1,10 +1,11 @@
 //! start, kill, pause, resume: one call of the core each.
 
 use rsrun_core::container::Scope;
-use rsrun_core::{Cancel, Error, ErrorKind, Result, Status};
+use rsrun_core::{Error, ErrorKind, Result, Status};
 
 use super::container;
 use crate::args::{Global, Kill};
+use crate::signals::Incoming;
 
 /// `start`
 pub fn start(global: &Global, id: &str) -> Result<()> {
@@ -20,7 +21,7 @@ pub fn start(global: &Global, id: &str) -> Result<()> {
             Status::Running,
             "cannot start an already running container",
         )),
-        _ => container.start(&Cancel::new()?),
+        _ => container.start(&Incoming::collect()?.cancel()?),
     }
 }
 
