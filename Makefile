@@ -36,7 +36,8 @@ setup-build:
 	@hack/setup/packages.sh build
 
 build: setup-build ## both programs as users get them: release, static, in target/TRIPLE/release
-	cargo build --release --locked -p containerd-shim-rsrun-v2 -p rsrun
+	RSRUN_REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) \
+		cargo build --release --locked -p containerd-shim-rsrun-v2 -p rsrun
 	@hack/is-static.sh $(addprefix $(BIN)/,$(PROGRAMS))
 
 check: setup-build ## format, lints, dependencies, rules of the tree, unit tests, docs

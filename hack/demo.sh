@@ -29,6 +29,18 @@ for found in 2.4 1.7 1.6; do
     [ -n "$version" ] || { [ -x "$RSRUN_CONTAINERD_DIR/$found/bin/containerd" ] && version=$found; } || true
 done
 
+# What containerd, ctr and the runtime make outside of their own directories, and nobody takes away.
+cgroups=$(findmnt -n -t cgroup2 -o TARGET | head -n 1)
+makes=("$cgroups/default" /run/containerd/fifo /run/containerd/s /run/containerd/rsrun /run/containerd)
+news=()
+for one in "${makes[@]}"; do [ -e "$one" ] || news+=("$one"); done
+tidy() {
+    for one in "${news[@]}"; do
+        case $one in */rsrun) rm -rf "$one/@seccomp" ;; esac
+        rmdir "$one" 2> /dev/null || true
+    done
+}
+
 export RSRUN_CONTAINERD_HOME=${RSRUN_CONTAINERD_HOME:-/run/rsrun-demo}
 trap 'hack/containerd.sh "$version" stop' EXIT
 
@@ -103,6 +115,7 @@ show container rm demo
 for _ in $(seq 50); do [ -d "/proc/$shim" ] || break; sleep 0.1; done
 left=$([ ! -d "/proc/$shim" ] || echo "the process $shim")
 hack/containerd.sh "$version" stop
+tidy
 if [ -z "$left" ]; then
     tell "The container, the process that served it and the containerd are gone; nothing of them is left on this machine."
 else
