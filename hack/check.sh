@@ -29,8 +29,10 @@ log=$RSRUN_SOURCE/target/results/check.log
 mkdir -p "$(dirname "$log")"
 : > "$log"
 failed=0
+said=$(mktemp)
+trap 'rm -f "$said"' EXIT
+trap 'exit 1' HUP INT TERM
 for step; do
-    said=$(mktemp)
     began=$(date +%s)
     if "$step" > "$said" 2>&1 < /dev/null; then result=ok; else result=FAILED; fi
     # The tests of a step are told one by one; where they failed their step need not be.
@@ -45,6 +47,5 @@ for step; do
         failed=1
         cat "$said"
     fi
-    rm -f "$said"
 done
 exit $failed
