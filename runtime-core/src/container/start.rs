@@ -29,11 +29,16 @@ impl Container {
     }
 
     fn start_locked(&self, cancel: &Cancel) -> Result<()> {
-        // Before the lock too: a create has it for as long as its hooks take.
-        self.need_created()?;
         let _lock = {
             let _stage = cancel.stages().enter("the lock of its record");
-            self.entry.lock(cancel)?
+            match self.entry.lock_until(Some(Instant::now()), cancel)? {
+                Some(lock) => lock,
+                // A create has it for as long as its hooks take.
+                None => {
+                    self.need_created()?;
+                    self.entry.lock(cancel)?
+                }
+            }
         };
         self.need_created()?;
         let Some(init) = &self.init else {
