@@ -144,7 +144,7 @@ fn options(suite: &mut Suite) {
     suite.case("more_preserve_fds_than_are_open_is_refused", |g| {
         let b = g.bundle();
         b.write();
-        names(g, b.call("run", &["--preserve-fds", "40"]), "preserve")
+        names(g, b.call("run", &["--preserve-fds", "40"]), "descriptor")
     });
     // Else the runtime's own would be given away, a directory of the host among them.
     suite.case("no_verb_preserves_what_its_caller_has_not_open", |g| {
