@@ -210,6 +210,14 @@ impl Cancel {
         matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1))
     }
 
+    /// Waits for `pause`, unless this is triggered meanwhile.
+    pub fn pause(&self, pause: Duration) -> Result<()> {
+        match self.wait(&[], Some(Instant::now() + pause)) {
+            Err(e) if *e.kind() == ErrorKind::Timeout => Ok(()),
+            woken => woken.map(drop),
+        }
+    }
+
     /// Waits until one of `fds` is ready, `deadline` passes (`Timeout`) or this is triggered.
     /// Gives what each is ready for; a descriptor asked for nothing still reports hang-up and error.
     pub fn wait(

@@ -264,13 +264,19 @@ mod tests {
         );
     }
 
-    #[test]
-    fn the_second_claim_finds_the_first_serving_and_a_dead_socket_is_taken_over() {
-        let dir = std::env::temp_dir().join(format!("rsrun-claim-{}", std::process::id()));
+    /// A directory of its own, a place in it, and the listener of who claimed that.
+    fn claimed(name: &str) -> (PathBuf, PathBuf, UnixListener) {
+        let dir = std::env::temp_dir().join(format!("rsrun-{name}-{}", std::process::id()));
         let path = dir.join("s");
         let Claim::Ours(listener) = claim(&path).unwrap() else {
             panic!("nobody serves it yet")
         };
+        (dir, path, listener)
+    }
+
+    #[test]
+    fn the_second_claim_finds_the_first_serving_and_a_dead_socket_is_taken_over() {
+        let (dir, path, listener) = claimed("claim");
         assert_eq!(
             fs::metadata(&path).unwrap().permissions().mode() & 0o777,
             0o600
@@ -293,11 +299,7 @@ mod tests {
 
     #[test]
     fn a_socket_that_is_closed_after_it_has_accepted_is_taken_over() {
-        let dir = std::env::temp_dir().join(format!("rsrun-dying-{}", std::process::id()));
-        let path = dir.join("s");
-        let Claim::Ours(listener) = claim(&path).unwrap() else {
-            panic!("nobody serves it yet")
-        };
+        let (dir, path, listener) = claimed("dying");
         // As the kernel ends a process: what waits is let go, then nobody is there.
         let dying = thread::spawn(move || drop(listener.accept().unwrap()));
         assert!(matches!(claim(&path).unwrap(), Claim::Ours(_)));
@@ -307,11 +309,7 @@ mod tests {
 
     #[test]
     fn who_is_silent_is_there() {
-        let dir = std::env::temp_dir().join(format!("rsrun-silent-{}", std::process::id()));
-        let path = dir.join("s");
-        let Claim::Ours(_listener) = claim(&path).unwrap() else {
-            panic!("nobody serves it yet")
-        };
+        let (dir, path, _listener) = claimed("silent");
         assert!(matches!(claim(&path).unwrap(), Claim::Served));
         fs::remove_dir_all(dir).unwrap();
     }

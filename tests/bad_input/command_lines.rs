@@ -168,16 +168,10 @@ fn options(suite: &mut Suite) {
         g.differs_from_runc("runc passes on what it has at these numbers")?;
         let b = g.bundle();
         b.write();
-        let mut command = std::process::Command::new("/bin/sh");
-        command
-            .args(["-c", "LISTEN_FDS=1 LISTEN_PID=$$ exec \"$@\"", "sh"])
-            .arg(&g.runtime.path)
-            .arg("--root")
-            .arg(&g.runtime.root)
-            .args(["run", "--bundle"])
-            .arg(&b.dir)
-            .arg(&b.id)
-            .stdin(std::process::Stdio::null());
+        let mut command = g
+            .runtime
+            .command_after("LISTEN_FDS=1 LISTEN_PID=$$ exec", ["run", "--bundle"]);
+        command.arg(&b.dir).arg(&b.id);
         let output = rsrun_tests::cli::runtime::finish(command, &g.runtime.root);
         names(g, output, "LISTEN_FDS=1")
     });

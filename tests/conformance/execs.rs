@@ -7,7 +7,6 @@ use serde_json::json;
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Stdio;
 
 pub(crate) fn cases(suite: &mut Suite) {
     place(suite);
@@ -228,17 +227,10 @@ fn flags(suite: &mut Suite) {
         let mut b = g.bundle();
         b.hold();
         let runtime = b.runtime();
-        let mut command = std::process::Command::new("/bin/sh");
-        command
-            .arg("-c")
-            .arg("exec 3</etc/passwd 4</etc/group; exec \"$@\"")
-            .arg("sh")
-            .arg(&runtime.path)
-            .arg("--root")
-            .arg(&runtime.root);
-        command
-            .args(["exec", "--preserve-fds", "1", &b.id, "/bin/probe", "facts"])
-            .stdin(Stdio::null());
+        let command = runtime.command_after(
+            "exec 3</etc/passwd 4</etc/group; exec",
+            ["exec", "--preserve-fds", "1", &b.id, "/bin/probe", "facts"],
+        );
         let facts = Facts::parse(
             &rsrun_tests::cli::runtime::finish(command, &runtime.root)
                 .ok()

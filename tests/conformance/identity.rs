@@ -59,17 +59,8 @@ fn users(suite: &mut Suite) {
         let mut b = g.bundle();
         b.args(&["/bin/probe", "facts"]).write();
         let runtime = b.runtime();
-        let mut command = std::process::Command::new("/bin/sh");
-        command
-            .args(["-c", "umask 077; exec \"$@\"", "sh"])
-            .arg(&runtime.path)
-            .arg("--root")
-            .arg(&runtime.root);
-        command
-            .args(["run", "--bundle"])
-            .arg(&b.dir)
-            .arg(&b.id)
-            .stdin(std::process::Stdio::null());
+        let mut command = runtime.command_after("umask 077; exec", ["run", "--bundle"]);
+        command.arg(&b.dir).arg(&b.id);
         let out = rsrun_tests::cli::runtime::finish(command, &runtime.root).ok();
         assert_eq!(Facts::parse(&out.stdout).number("/umask"), 0o022);
         Ok(())

@@ -3,7 +3,6 @@ use rsrun_tests::cli::facts::Facts;
 use rsrun_tests::cli::ground::Ground;
 use rsrun_tests::cli::suite::Suite;
 use serde_json::{Value, json};
-use std::process::{Command, Stdio};
 
 pub(crate) fn cases(suite: &mut Suite) {
     limits(suite);
@@ -17,19 +16,8 @@ fn run_after(g: &Ground, prologue: &str) -> Facts {
     let mut b = g.bundle();
     b.args(&["/bin/probe", "facts"]).write();
     let runtime = b.runtime();
-    let mut command = Command::new("/bin/sh");
-    command
-        .arg("-c")
-        .arg(format!("{prologue} \"$@\""))
-        .arg("sh")
-        .arg(&runtime.path)
-        .arg("--root")
-        .arg(&runtime.root);
-    command
-        .args(["run", "--bundle"])
-        .arg(&b.dir)
-        .arg(&b.id)
-        .stdin(Stdio::null());
+    let mut command = runtime.command_after(prologue, ["run", "--bundle"]);
+    command.arg(&b.dir).arg(&b.id);
     Facts::parse(
         &rsrun_tests::cli::runtime::finish(command, &runtime.root)
             .ok()
@@ -96,16 +84,10 @@ fn limits(suite: &mut Suite) {
             )
             .args(&["/bin/probe", "facts"])
             .write();
-            let mut command = Command::new("/bin/sh");
-            command
-                .args(["-c", "ulimit -Sn 1024; exec \"$@\"", "sh"])
-                .arg(&g.runtime.path)
-                .arg("--root")
-                .arg(&g.runtime.root)
-                .args(["run", "--bundle"])
-                .arg(&b.dir)
-                .arg(&b.id)
-                .stdin(Stdio::null());
+            let mut command = g
+                .runtime
+                .command_after("ulimit -Sn 1024; exec", ["run", "--bundle"]);
+            command.arg(&b.dir).arg(&b.id);
             let output = rsrun_tests::cli::runtime::finish(command, &g.runtime.root).ok();
             let facts = Facts::parse(&output.stdout);
             assert_eq!(facts.rlimit("NOFILE").0, 1024);
@@ -401,17 +383,11 @@ fn inherited(suite: &mut Suite) {
         let mut b = g.bundle();
         b.args(&["/bin/probe", "facts"]).write();
         let runtime = b.runtime();
-        let mut command = Command::new("/bin/sh");
-        command
-            .arg("-c")
-            .arg("exec 3</etc/passwd 4</etc/group 5</dev/null; exec \"$@\"")
-            .arg("sh");
-        command.arg(&runtime.path).arg("--root").arg(&runtime.root);
-        command
-            .args(["run", "--preserve-fds", "2", "--bundle"])
-            .arg(&b.dir)
-            .arg(&b.id)
-            .stdin(Stdio::null());
+        let mut command = runtime.command_after(
+            "exec 3</etc/passwd 4</etc/group 5</dev/null; exec",
+            ["run", "--preserve-fds", "2", "--bundle"],
+        );
+        command.arg(&b.dir).arg(&b.id);
         let facts = Facts::parse(
             &rsrun_tests::cli::runtime::finish(command, &runtime.root)
                 .ok()
@@ -431,17 +407,11 @@ fn inherited(suite: &mut Suite) {
         let mut b = g.bundle();
         b.args(&["/bin/probe", "facts"]).write();
         let runtime = b.runtime();
-        let mut command = Command::new("/bin/sh");
-        command
-            .arg("-c")
-            .arg("exec 3</etc/passwd; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$@\"")
-            .arg("sh");
-        command.arg(&runtime.path).arg("--root").arg(&runtime.root);
-        command
-            .args(["run", "--bundle"])
-            .arg(&b.dir)
-            .arg(&b.id)
-            .stdin(Stdio::null());
+        let mut command = runtime.command_after(
+            "exec 3</etc/passwd; LISTEN_FDS=1 LISTEN_PID=$$ exec",
+            ["run", "--bundle"],
+        );
+        command.arg(&b.dir).arg(&b.id);
         let facts = Facts::parse(
             &rsrun_tests::cli::runtime::finish(command, &runtime.root)
                 .ok()

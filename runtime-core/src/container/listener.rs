@@ -86,14 +86,10 @@ fn reach(agent: &OwnedFd, address: &UnixAddr, deadline: Instant, cancel: &Cancel
             Ok(()) => return Ok(()),
             Err(Errno::EINTR) => {}
             Err(Errno::EAGAIN) => {
-                let now = Instant::now();
-                if now >= deadline {
+                if Instant::now() >= deadline {
                     return Err(does_not_answer());
                 }
-                match cancel.wait(&[], Some(now + PAUSE)) {
-                    Err(e) if *e.kind() != ErrorKind::Timeout => return Err(e),
-                    _ => {}
-                }
+                cancel.pause(PAUSE)?;
             }
             Err(errno) => return Err(Error::os(errno, "connect()")),
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use crate::error::{self, Error, Result};
+use crate::error::{Error, Result};
 use crate::process::Cancel;
 
 /// Between two looks at a lock that another has.
@@ -35,14 +35,10 @@ impl Lock {
                     return Err(Error::os(errno_of(&e), "flock()"));
                 }
             }
-            let now = Instant::now();
-            if deadline.is_some_and(|deadline| deadline <= now) {
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 return Ok(None);
             }
-            match cancel.wait(&[], Some(now + PAUSE)) {
-                Err(e) if *e.kind() != error::ErrorKind::Timeout => return Err(e),
-                _ => {}
-            }
+            cancel.pause(PAUSE)?;
         }
     }
 

@@ -274,6 +274,19 @@ fn creates_stuck_in_hooks_delay_nobody(s: &ByHand) -> Check {
     Ok(())
 }
 
+/// How long `end` and the failure of the stuck create that it ends have taken.
+fn given_up(s: &ByHand, task: &Task, end: impl FnOnce() -> Check) -> Check<Duration> {
+    std::thread::scope(|scope| {
+        let creating = scope.spawn(|| task.create(&s.rootfs(), &Streams::default()));
+        std::thread::sleep(Duration::from_millis(500));
+        let begin = Instant::now();
+        end()?;
+        let answer = creating.join().map_err(|_| "the create panicked")?;
+        assert!(answer.is_err(), "{answer:?}");
+        Ok(begin.elapsed())
+    })
+}
+
 fn a_create_stuck_in_a_hook_can_be_killed(s: &ByHand) -> Check {
     if s.places.is_runc() {
         return skip(
@@ -282,20 +295,8 @@ fn a_create_stuck_in_a_hook_can_be_killed(s: &ByHand) -> Check {
     }
     let sibling = s.running("sibling", &["sleep", "1000"])?;
     let task = stuck(s, sibling.client.clone(), "stuck", 600)?;
-    std::thread::scope(|scope| {
-        let creating = scope.spawn(|| task.create(&s.rootfs(), &Streams::default()));
-        std::thread::sleep(Duration::from_millis(500));
-        let begin = Instant::now();
-        task.kill(INIT, 9)?;
-        let answer = creating.join().map_err(|_| "the create panicked")?;
-        assert!(answer.is_err(), "{answer:?}");
-        assert!(
-            begin.elapsed() < patient(Duration::from_secs(3)),
-            "{:?}",
-            begin.elapsed()
-        );
-        Check::Ok(())
-    })?;
+    let took = given_up(s, &task, || Ok(task.kill(INIT, 9)?))?;
+    assert!(took < patient(Duration::from_secs(3)), "{took:?}");
     let _ = task.delete(INIT);
     s.nothing_remains("stuck")
 }
@@ -306,17 +307,8 @@ fn the_shim_s_delete_ends_a_create_that_hangs(s: &ByHand) -> Check {
     }
     let sibling = s.running("sibling", &["sleep", "1000"])?;
     let task = stuck(s, sibling.client.clone(), "stuck", 600)?;
-    std::thread::scope(|scope| {
-        let creating = scope.spawn(|| task.create(&s.rootfs(), &Streams::default()));
-        std::thread::sleep(Duration::from_millis(500));
-        let begin = Instant::now();
-        s.delete("stuck")?;
-        let took = begin.elapsed();
-        assert!(took < patient(Duration::from_secs(4)), "{took:?}");
-        let answer = creating.join().map_err(|_| "the create panicked")?;
-        assert!(answer.is_err(), "{answer:?}");
-        Check::Ok(())
-    })?;
+    let took = given_up(s, &task, || s.delete("stuck").map(drop))?;
+    assert!(took < patient(Duration::from_secs(4)), "{took:?}");
     assert_eq!(sibling.status(INIT)?, api::Status::RUNNING);
     s.nothing_remains("stuck")
 }

@@ -95,13 +95,31 @@ impl Runtime {
 
     /// A command line with `--root`, not started yet.
     pub fn command<S: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
-        let mut command = Command::new(&self.path);
+        self.finish_line(Command::new(&self.path), args)
+    }
+
+    /// The same as the last words of a shell's line that begins with `prologue`, as `umask 077; exec`.
+    pub fn command_after<S: AsRef<std::ffi::OsStr>>(
+        &self,
+        prologue: &str,
+        args: impl IntoIterator<Item = S>,
+    ) -> Command {
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", &format!("{prologue} \"$@\""), "sh"]);
+        shell.arg(&self.path);
+        self.finish_line(shell, args)
+    }
+
+    fn finish_line<S: AsRef<std::ffi::OsStr>>(
+        &self,
+        mut command: Command,
+        args: impl IntoIterator<Item = S>,
+    ) -> Command {
         command
             .arg("--root")
             .arg(&self.root)
             .args(args)
-            .stdin(Stdio::null());
-        command
+            .stdin(Stdio::null())
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
         command
