@@ -220,6 +220,7 @@ fn start_without_what_it_needs_fails_with_words(s: &ByHand) -> Check {
     for shim in serving(s) {
         kill(shim, Signal::SIGKILL)?;
     }
+    eventually("they have ended", FIVE_SECONDS, || serving(s).is_empty())?;
     std::fs::write(
         s.bundle("bare").join("config.json"),
         "{\"annotations\": {\"a\": 5}",
