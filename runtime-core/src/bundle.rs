@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{Mode, SFlag, fstat};
-use oci_spec::runtime::{LinuxResources, Process, Spec};
+use oci_spec::runtime::{LinuxNamespace, LinuxResources, Process, Spec};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_path_to_error::{Path as Track, Segment};
@@ -100,6 +100,22 @@ impl Bundle {
         }
         let text = self.read("config.json").unwrap_or_default();
         serde_json::from_slice::<Shallow>(&text).is_ok_and(|spec| spec.process.terminal)
+    }
+
+    /// The namespaces that are listed: for who prepares some of them. Of a document that can't be read there are none;
+    /// `load` tells what is wrong with it.
+    #[must_use]
+    pub fn namespaces(&self) -> Vec<LinuxNamespace> {
+        #[derive(serde::Deserialize)]
+        struct Shallow {
+            linux: ShallowLinux,
+        }
+        #[derive(serde::Deserialize)]
+        struct ShallowLinux {
+            namespaces: Vec<LinuxNamespace>,
+        }
+        let text = self.read("config.json").unwrap_or_default();
+        serde_json::from_slice::<Shallow>(&text).map_or_else(|_| Vec::new(), |s| s.linux.namespaces)
     }
 
     fn read(&self, name: &str) -> Result<Vec<u8>> {

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rsrun_core::launch::Ahead;
 use rsrun_core::process::{Children, Launching};
 use rsrun_core::sys::heap::UnforkedHeap;
 use rsrun_core::sys::{code, pidfd, spawn};
@@ -40,6 +41,8 @@ pub struct Sandbox {
     /// Requests that are not answered.
     pub pending: Rc<Pending>,
     children: Arc<Children>,
+    /// What was begun for the container that we were started for.
+    ahead: RefCell<Option<Ahead>>,
     stores: RefCell<HashMap<PathBuf, Arc<Containers>>>,
     owners: RefCell<HashMap<String, Rc<Owner>>>,
     tracked: RefCell<HashMap<i32, Tracked>>,
@@ -85,6 +88,7 @@ impl Sandbox {
         group: String,
         outbox: Rc<Outbox>,
         heap: &'static UnforkedHeap,
+        ahead: Option<Ahead>,
     ) -> Rc<Self> {
         Rc::new(Self {
             ctr_ns,
@@ -94,6 +98,7 @@ impl Sandbox {
             heap,
             pending: Rc::default(),
             children: Arc::default(),
+            ahead: RefCell::new(ahead),
             stores: RefCell::default(),
             owners: RefCell::default(),
             tracked: RefCell::default(),
@@ -115,6 +120,11 @@ impl Sandbox {
             .borrow_mut()
             .insert(root.to_owned(), Arc::clone(&store));
         Ok(store)
+    }
+
+    /// For the first Create, whichever it is: it is kept for nobody after that.
+    pub fn take_ahead(&self) -> Option<Ahead> {
+        self.ahead.borrow_mut().take()
     }
 
     /// Nothing is done any more: a namespace of containerd whose last container this was is forgotten.

@@ -4,6 +4,7 @@
 //! `/proc/self/fd/N/../..` of a directory of the host is the host (CVE-2024-21626).
 use nix::unistd::Pid;
 use rsrun_tests::cli::bundle::Bundle;
+use rsrun_tests::cli::runtime::finish;
 use rsrun_tests::cli::suite::Suite;
 use std::fs;
 
@@ -62,6 +63,22 @@ pub(crate) fn cases(suite: &mut Suite) {
             Ok(())
         },
     );
+    suite.case("of_many_open_descriptors_none_is_inherited", |g| {
+        let list = ["/bin/busybox", "ls", "/proc/self/fd"];
+        let finished = |command| finish(command, &g.runtime.root).ok().stdout;
+        let mut b = g.bundle();
+        b.args(&list).write();
+        let mut run = g.runtime.command_after(MANY, ["run", "--bundle"]);
+        run.arg(&b.dir).arg(&b.id);
+        // The last is the directory that is listed.
+        assert_eq!(finished(run), "0\n1\n2\n3\n");
+        let mut b = g.bundle();
+        b.hold();
+        let mut exec = g.runtime.command_after(MANY, ["exec", &b.id]);
+        exec.args(list);
+        assert_eq!(finished(exec), "0\n1\n2\n3\n");
+        Ok(())
+    });
     suite.case(
         "no_exec_executes_a_program_of_the_host_by_a_descriptor",
         |g| {
@@ -78,6 +95,10 @@ pub(crate) fn cases(suite: &mut Suite) {
         },
     );
 }
+
+/// A shell that has many descriptors open for whatever it executes, and ours come after them.
+const MANY: &str =
+    "exec /bin/bash -c 'for n in {3..400}; do eval \"exec $n</dev/null\"; done; exec \"$@\"' bash";
 
 /// Creates the container; its init waits before its execve.
 fn created(b: &Bundle<'_>) -> Pid {

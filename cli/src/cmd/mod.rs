@@ -95,6 +95,7 @@ fn request(global: &Global, create: &args::Create) -> Result<CreateRequest> {
         systemd_cgroup: global.systemd_cgroup,
         group: None,
         rootfs_mounts: Vec::new(),
+        ahead: None,
     })
 }
 

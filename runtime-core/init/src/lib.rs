@@ -45,5 +45,6 @@ mod wake;
 mod xattrs;
 
 pub use enter::enter;
+pub use namespaces::loopback_up;
 pub use page::Page;
 pub use step::{Frozen, InArena, Stage, Step};

@@ -13,6 +13,7 @@ use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, fstatfs};
 use super::controllers::Controllers;
 use super::file::Buffer;
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::sys::mount::root_of_mount;
 
 /// Tried before any other mount point: unified, then hybrid.
 const USUAL: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
@@ -35,21 +36,25 @@ impl Mount {
     /// what stands at its place must be cgroup2 (`statfs`). `Unsupported` where cgroup v1 only, or
     /// nothing, is mounted.
     ///
-    /// The mount table is read only where the hierarchy is in no usual place or in part: on a host with
-    /// thousands of mounts that takes milliseconds.
+    /// The mount table is read only where the hierarchy is in no usual place, and before Linux 6.8 where it may be
+    /// mounted in part: on a host with thousands of mounts that takes milliseconds.
     #[allow(
         clippy::disallowed_methods,
         reason = "I11: a file of the host's kernel"
     )]
     pub fn find() -> Result<Self> {
-        if stat("/proc/thread-self/ns/cgroup").is_ok_and(|ns| ns.st_ino == INITIAL_NAMESPACE) {
-            for point in USUAL {
-                match Self::open(PathBuf::from(point), "/".to_owned())? {
-                    Some(mount) if fstat(&mount.dir).is_ok_and(|dir| dir.st_ino == ROOT) => {
-                        return Ok(mount);
-                    }
-                    _ => {}
-                }
+        let sees_all =
+            stat("/proc/thread-self/ns/cgroup").is_ok_and(|ns| ns.st_ino == INITIAL_NAMESPACE);
+        for point in USUAL {
+            let Some(mut mount) = Self::open(PathBuf::from(point), "/".to_owned())? else {
+                continue;
+            };
+            if sees_all && fstat(&mount.dir).is_ok_and(|dir| dir.st_ino == ROOT) {
+                return Ok(mount);
+            }
+            if let Ok(root) = root_of_mount(mount.dir()) {
+                mount.root = root;
+                return Ok(mount);
             }
         }
         let mut candidates = parse(&read("/proc/thread-self/mountinfo")?);
@@ -196,7 +201,7 @@ fn unescape(field: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{below, parse, unescape, unified_path};
+    use super::*;
     use std::path::PathBuf;
 
     #[test]
@@ -208,6 +213,24 @@ mod tests {
             parse(table),
             [(PathBuf::from("/sys/fs/cgroup/unified"), "/".to_owned())]
         );
+    }
+
+    #[test]
+    fn the_kernel_tells_the_root_of_a_mount_as_its_table_does() {
+        let dir = File::open("/proc").unwrap();
+        match root_of_mount(dir.as_fd()) {
+            Ok(root) => assert_eq!(root, "/"),
+            Err(errno) => assert_eq!(errno, Errno::ENOSYS),
+        }
+        let table = read("/proc/thread-self/mountinfo").unwrap();
+        for (point, root) in parse(&table) {
+            let Ok(dir) = File::open(&point) else {
+                continue;
+            };
+            if let Ok(told) = root_of_mount(dir.as_fd()) {
+                assert_eq!(told, root, "{}", point.display());
+            }
+        }
     }
 
     #[test]

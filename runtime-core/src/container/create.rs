@@ -37,12 +37,12 @@ impl Containers {
             .with(|| format!("create container {id}"))
     }
 
-    fn create_named(&self, request: CreateRequest, cancel: &Cancel) -> Result<Created> {
+    fn create_named(&self, mut request: CreateRequest, cancel: &Cancel) -> Result<Created> {
         let host = self.host()?;
         let bundle = Bundle::open(&request.bundle)?;
         let loaded = bundle.load()?;
         let mut spec = loaded.document;
-        let ahead = Ahead::of(&spec);
+        let ahead = request.ahead.take().unwrap_or_else(|| Ahead::of(&spec));
         add_environment(&mut spec, &request.extra_env);
         self.fill_in_maps(&mut spec, cancel)?;
         let kept = || {
@@ -366,11 +366,16 @@ impl Steward<'_> {
 }
 
 impl Attendant for Steward<'_> {
-    /// Beside the child's mounts; it charges nothing of its set-up to limits that are not there yet.
-    fn meanwhile(&mut self) -> Result<()> {
-        self.cgroup.apply(self.limits)?;
+    /// The kernel takes a third of a millisecond to verify and translate a device program. Once the child runs, it
+    /// would have to share a processor with that: it is woken where its waker is.
+    fn at_birth(&mut self) -> Result<()> {
         self.filter = Some(self.program.load()?);
         Ok(())
+    }
+
+    /// Beside the child's mounts; it charges nothing of its set-up to limits that are not there yet.
+    fn meanwhile(&mut self) -> Result<()> {
+        self.cgroup.apply(self.limits)
     }
 
     fn hooks_due(&mut self, init: &ProcessHandle) -> Result<()> {

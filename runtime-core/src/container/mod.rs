@@ -24,6 +24,7 @@ use crate::cgroup::{Cgroup, Mount, Stats};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::host::Host;
 use crate::id::ContainerId;
+use crate::launch::Ahead;
 use crate::plan::default_device_rules;
 use crate::process::{Children, Exit, Launching, ProcessHandle};
 use crate::store::record::{CgroupFacts, Record};
@@ -99,6 +100,8 @@ pub struct CreateRequest {
     pub group: Option<String>,
     /// Mount points that the caller made for the root filesystem, unmounted by delete after a crash.
     pub rootfs_mounts: Vec<PathBuf>,
+    /// What was begun for it before it came; without it that is begun when config.json has been read.
+    pub ahead: Option<Ahead>,
 }
 
 /// A container that was just created.

@@ -1,9 +1,11 @@
 //! What of a launch can be done before its plan is made?
 
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Spec};
 
+use crate::bundle::Bundle;
 use crate::plan::Plan;
 use crate::sys::birth::LaunchThread;
 
@@ -16,30 +18,46 @@ const NEW_USERS: u64 = libc::CLONE_NEWUSER as u64;
 pub struct Ahead(Mutex<Option<LaunchThread>>);
 
 impl Ahead {
-    /// Begins one where a new network namespace belongs to our own user namespace; with a new user namespace it has to
-    /// be made by the clone. Where it can't be begun the launch finds out the same.
+    /// Begins one where the plan of this spec will ask for it. Where it can't be begun the launch finds out the same.
     #[must_use]
     pub fn of(spec: &Spec) -> Self {
-        let listed = spec.linux().as_ref().and_then(|l| l.namespaces().as_ref());
-        let is_new = |kind: LinuxNamespaceType| {
-            let mut all = listed.into_iter().flatten();
-            all.any(|n| n.typ() == kind && n.path().is_none())
-        };
-        let has_users = listed
-            .into_iter()
-            .flatten()
-            .any(|n| n.typ() == LinuxNamespaceType::User);
-        let begins = is_new(LinuxNamespaceType::Network) && !has_users;
-        let thread = begins
-            .then(|| LaunchThread::begin(NEW_NETWORK).ok())
-            .flatten();
-        Self(Mutex::new(thread))
+        let namespaces = spec.linux().as_ref().and_then(|l| l.namespaces().as_ref());
+        if is_for_us(namespaces.into_iter().flatten()) {
+            Self::begin(|| NEW_NETWORK)
+        } else {
+            Self::default()
+        }
     }
 
-    /// The thread, once, for a plan that makes what it has made.
+    /// Begins one for a bundle that a create is about to come for. Its config.json is read on the thread; what can't
+    /// be read has nothing made, and the create tells why.
+    #[must_use]
+    pub fn expecting(bundle: &Path) -> Self {
+        let bundle = bundle.to_owned();
+        Self::begin(move || {
+            let namespaces = Bundle::open(&bundle).map(|bundle| bundle.namespaces());
+            let begins = namespaces.is_ok_and(|namespaces| is_for_us(namespaces.iter()));
+            if begins { NEW_NETWORK } else { 0 }
+        })
+    }
+
+    fn begin(namespaces: impl FnOnce() -> u64 + Send + 'static) -> Self {
+        Self(Mutex::new(LaunchThread::begin(namespaces).ok()))
+    }
+
+    /// The thread, once, for a plan that can use what it has made.
     pub(super) fn thread_for(&self, plan: &Plan) -> Option<LaunchThread> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = plan.clone_flags & NEW_NETWORK != 0 && plan.clone_flags & NEW_USERS == 0;
         if fits { kept.take() } else { None }
     }
+}
+
+/// Whether a new network namespace is asked for that belongs to our own user namespace; with a new user namespace it
+/// has to be made by the clone.
+fn is_for_us<'a>(namespaces: impl Iterator<Item = &'a LinuxNamespace> + Clone) -> bool {
+    let is_new_network =
+        |n: &LinuxNamespace| n.typ() == LinuxNamespaceType::Network && n.path().is_none();
+    let is_users = |n: &LinuxNamespace| n.typ() == LinuxNamespaceType::User;
+    namespaces.clone().any(is_new_network) && !namespaces.clone().any(is_users)
 }

@@ -50,6 +50,10 @@ pub struct Setting<'a> {
 
 /// What the caller does at the turns of a conversation.
 pub trait Attendant {
+    /// It is being cloned, on another thread: what nobody waits for until later.
+    fn at_birth(&mut self) -> Result<()> {
+        Ok(())
+    }
     /// Maps and limits are written; the process has not done anything visible yet.
     fn adopted(&mut self, _process: &ProcessHandle) -> Result<()> {
         Ok(())
@@ -150,7 +154,7 @@ fn attempt(
     let held = open_all(plan, given, &|maps| userns_with(maps, setting))?;
     let page = SharedPage::new().with(|| "mmap(MAP_SHARED)")?;
     let (ours, theirs) = wake_pair()?;
-    let process = bear(plan, &held, &page, theirs, setting)?;
+    let (process, beside) = bear(plan, &held, &page, theirs, setting, attendant)?;
     drop(held);
     let mut drive = Drive {
         plan,
@@ -163,7 +167,7 @@ fn attempt(
         process,
         console: None,
     };
-    match drive.converse(attendant) {
+    match beside.and_then(|()| drive.converse(attendant)) {
         Ok(()) => {
             if log::log_enabled!(log::Level::Debug) {
                 report::tell_times(plan, &page, drive.process.pid());
@@ -192,13 +196,15 @@ fn wake_pair() -> Result<(OwnedFd, OwnedFd)> {
     Ok((ours, theirs))
 }
 
+/// The process, and how what its attendant did at its birth went.
 fn bear(
     plan: &Plan,
     held: &[Held<'_>],
     page: &SharedPage,
     wake: OwnedFd,
     setting: Setting<'_>,
-) -> std::result::Result<ProcessHandle, Fallen> {
+    attendant: &mut dyn Attendant,
+) -> std::result::Result<(ProcessHandle, Result<()>), Fallen> {
     let arena = Arena::new().with(|| "mmap()")?;
     let numbers: Vec<_> = held.iter().map(Held::number).collect();
     let detached = placement::detached(plan, setting.cgroup)?;
@@ -227,9 +233,13 @@ fn bear(
     };
     let _birth = setting.children.birth();
     let ahead = setting.ahead.and_then(|ahead| ahead.thread_for(plan));
-    let born = match ahead {
-        Some(thread) => thread.bear(birth),
-        None => LaunchThread::begin(0).and_then(|thread| thread.bear(birth)),
+    let thread = match ahead {
+        Some(thread) => Ok(thread),
+        None => LaunchThread::begin(|| 0),
+    };
+    let (born, beside) = match thread {
+        Ok(thread) => thread.bear(birth, || attendant.at_birth()),
+        Err(cause) => (Err(cause), Ok(())),
     };
     let pid = born.map_err(|cause| Fallen {
         unborn: placement::is_beyond_namespace(plan, cause.errno),
@@ -237,7 +247,7 @@ fn bear(
     })?;
     setting.children.born(pid);
     let pidfd = pidfd_open(pid).with(|| format!("pidfd_open({pid})"))?;
-    Ok(ProcessHandle::new(pid, pidfd))
+    Ok((ProcessHandle::new(pid, pidfd), beside))
 }
 
 struct Drive<'a> {

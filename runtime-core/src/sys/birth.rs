@@ -10,7 +10,7 @@
     reason = "the one place where what a process shares is changed, after this thread was given its own"
 )]
 
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, RawFd};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 
@@ -18,6 +18,7 @@ use nix::errno::Errno;
 use rsrun_init::Frozen;
 
 use super::checked;
+use super::pidfd::{pidfd_getfd, pidfd_open};
 
 /// Enough for the interpreter (its deepest recursion is copy-up); only touched pages cost anything.
 const STACK: usize = 512 << 10;
@@ -62,23 +63,30 @@ unsafe impl Send for Portable<'_> {}
 pub struct LaunchThread {
     waits: Sender<Portable<'static>>,
     thread: JoinHandle<Result<i32, Stillborn>>,
-    made: u64,
 }
 
 impl LaunchThread {
-    /// Starts it. The namespaces of `ahead` (CLONE_NEW* flags) it makes at once, for the process to inherit: with its
-    /// caller going on meanwhile, a network namespace is no longer waited for. Dropped, it ends and so do they.
-    pub fn begin(ahead: u64) -> Result<Self, Stillborn> {
+    /// Starts it. The namespaces that `ahead` tells (CLONE_NEW* flags) it makes at once, for the process to inherit: with
+    /// its caller going on meanwhile, a network namespace is no longer waited for. Dropped, it ends and so do they.
+    pub fn begin(ahead: impl FnOnce() -> u64 + Send + 'static) -> Result<Self, Stillborn> {
         let (waits, told) = channel();
         let body = move || {
             block_signals().map_err(named("rt_sigprocmask"))?;
-            if ahead != 0 {
+            let made = ahead();
+            if made != 0 {
                 // SAFETY: only flags are passed; the namespaces of this thread alone change.
-                checked(unsafe { libc::syscall(libc::SYS_unshare, ahead) })
+                checked(unsafe { libc::syscall(libc::SYS_unshare, made) })
                     .map_err(named("unshare"))?;
             }
+            if made & libc::CLONE_NEWNET as u64 != 0 {
+                // The child has a step for it, which then finds it done, or tells why it can't be.
+                let _ = rsrun_init::loopback_up();
+            }
             match told.recv() {
-                Ok(Portable(birth)) => on_thread(&birth),
+                Ok(Portable(mut birth)) => {
+                    birth.flags &= !made;
+                    on_thread(&birth)
+                }
                 Err(_) => Err(failed(Errno::ECANCELED)),
             }
         };
@@ -88,26 +96,44 @@ impl LaunchThread {
             .spawn(body);
         let thread = thread
             .map_err(|e| failed(Errno::from_raw(e.raw_os_error().unwrap_or(libc::EAGAIN))))?;
-        let made = ahead;
-        Ok(Self {
-            waits,
-            thread,
-            made,
-        })
+        Ok(Self { waits, thread })
     }
 
-    /// Clones the process; returns its pid in this process's pid namespace.
-    pub fn bear(self, mut birth: Birth<'_>) -> Result<i32, Stillborn> {
-        birth.flags &= !self.made;
+    /// Clones the process; returns its pid in this process's pid namespace, and what `meanwhile` did beside it.
+    pub fn bear<T>(
+        self,
+        birth: Birth<'_>,
+        meanwhile: impl FnOnce() -> T,
+    ) -> (Result<i32, Stillborn>, T) {
+        let thread = Labour(Some(self.thread));
         // SAFETY: the lifetime is only extended: the thread alone has the value from here on, and this function does
-        // not return before the thread, and so all use of it, has ended.
+        // not return or unwind before the thread, and so all use of it, has ended (`Labour`).
         let birth =
             unsafe { std::mem::transmute::<Portable<'_>, Portable<'static>>(Portable(birth)) };
         // Nobody hears it where it failed before; the end of the thread tells why.
         let unheard = self.waits.send(birth);
-        let born = self.thread.join();
+        let done = meanwhile();
+        let born = thread.end();
         drop(unheard);
-        born.unwrap_or(Err(failed(Errno::EFAULT)))
+        (born, done)
+    }
+}
+
+/// A launch thread that has been told what to clone. Dropped, it is waited for.
+struct Labour(Option<JoinHandle<Result<i32, Stillborn>>>);
+
+impl Labour {
+    fn end(mut self) -> Result<i32, Stillborn> {
+        let ended = self.0.take().and_then(|thread| thread.join().ok());
+        ended.unwrap_or(Err(failed(Errno::EFAULT)))
+    }
+}
+
+impl Drop for Labour {
+    fn drop(&mut self) {
+        if let Some(thread) = self.0.take() {
+            let _ = thread.join();
+        }
     }
 }
 
@@ -166,28 +192,63 @@ fn block_signals() -> nix::Result<()> {
     .map(drop)
 }
 
-/// A descriptor table of the thread's own that holds `keep` only. The first call unshares, and
-/// copies nothing above the last one that is kept.
+/// A descriptor table of the thread's own that holds `keep` only.
 fn close_others(keep: &[RawFd]) -> nix::Result<()> {
-    let unshare = libc::CLOSE_RANGE_UNSHARE;
-    let close = |first: u32, last: u32, flags: u32| {
-        // SAFETY: only numbers are passed; after the unshare the table is this thread's own, and the
-        // descriptors closed in it stay open in the process's.
-        checked(unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) })
-    };
-    let highest = keep
-        .last()
-        .map_or(0, |fd| fd.unsigned_abs().saturating_add(1));
-    close(highest, u32::MAX, unshare)?;
+    let highest = keep.last().map_or(0, |fd| fd.unsigned_abs());
+    if highest as usize > keep.len().saturating_add(FEW) && fetch_kept(keep)? {
+        return Ok(());
+    }
+    // This call unshares, and copies nothing above the last one that is kept.
+    close_range(highest.saturating_add(1), u32::MAX, true)?;
     let mut next = 0;
     for fd in keep {
         let fd = fd.unsigned_abs();
         if fd > next {
-            close(next, fd - 1, 0)?;
+            close_range(next, fd - 1, false)?;
         }
         next = fd.saturating_add(1);
     }
     Ok(())
+}
+
+/// So many descriptors are copied and closed again as quickly as those of a launch are fetched.
+const FEW: usize = 64;
+
+/// The same where thousands are open, as in the shim of a large pod: they are not copied, those that are kept are fetched
+/// from the process into an empty table. Says whether it could be.
+fn fetch_kept(keep: &[RawFd]) -> nix::Result<bool> {
+    let pid = nix::unistd::getpid().as_raw();
+    // A seccomp profile may know nothing of it, and what follows can't be taken back.
+    let answers = |first| pidfd_open(pid).and_then(|process| pidfd_getfd(process.as_fd(), first));
+    match keep.first() {
+        // It would be in the way of the first descriptor of the new table.
+        Some(first) if *first > 0 && answers(*first).is_ok() => {}
+        _ => return Ok(false),
+    }
+    close_range(0, u32::MAX, true)?;
+    let process = pidfd_open(pid)?;
+    for number in keep {
+        let fetched = pidfd_getfd(process.as_fd(), *number)?;
+        if fetched.as_raw_fd() == *number {
+            let _kept = fetched.into_raw_fd();
+        } else {
+            // SAFETY: only numbers are passed; the table is this thread's own, and nothing is at `number` yet: those
+            // that are fetched get the lowest that are free, and `keep` ascends.
+            checked(unsafe { libc::dup3(fetched.as_raw_fd(), *number, libc::O_CLOEXEC) }.into())?;
+        }
+    }
+    Ok(true)
+}
+
+fn close_range(first: u32, last: u32, unshared: bool) -> nix::Result<()> {
+    let flags = if unshared {
+        libc::CLOSE_RANGE_UNSHARE
+    } else {
+        0
+    };
+    // SAFETY: only numbers are passed; with the flag, or after a call that had it, the table is this thread's own, and
+    // the descriptors closed in it stay open in the process's.
+    checked(unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) }).map(drop)
 }
 
 /// 0, 1 and 2 must not be the numbers of what the child opens for itself: its streams go there later.

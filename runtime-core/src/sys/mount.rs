@@ -158,6 +158,66 @@ pub fn fsmount(context: BorrowedFd<'_>, attributes: u64) -> nix::Result<OwnedFd>
     })
 }
 
+/// Which directory of its filesystem the root of the mount is that `fd` is on, as mountinfo has it: statmount(2), since
+/// Linux 6.8 (ENOSYS before).
+pub fn root_of_mount(fd: BorrowedFd<'_>) -> nix::Result<String> {
+    const MNT_ID_UNIQUE: u32 = 0x4000;
+    const MNT_ROOT: u64 = 0x8;
+    const STATMOUNT: libc::c_long = 457;
+    // Of struct statmount: where the offset of the text is, and where texts begin.
+    const ROOT: usize = 104;
+    const TEXTS: usize = 512;
+    #[repr(C)]
+    struct Request {
+        size: u32,
+        spare: u32,
+        mount: u64,
+        param: u64,
+    }
+    let mut found = std::mem::MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: the path is NUL-terminated, `found` is a whole struct, and any bytes are a valid one.
+    let found = unsafe {
+        let flags = libc::AT_EMPTY_PATH;
+        let call = libc::statx(
+            fd.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            MNT_ID_UNIQUE,
+            found.as_mut_ptr(),
+        );
+        checked(call.into())?;
+        found.assume_init()
+    };
+    if found.stx_mask & MNT_ID_UNIQUE == 0 {
+        return Err(Errno::ENOSYS);
+    }
+    let request = Request {
+        size: size_of::<Request>() as u32,
+        spare: 0,
+        mount: found.stx_mnt_id,
+        param: MNT_ROOT,
+    };
+    let mut answer = [0u8; TEXTS + 4096];
+    // SAFETY: `request` and `answer` have the sizes that they are said to have and outlive the call.
+    checked(unsafe {
+        libc::syscall(
+            STATMOUNT,
+            std::ptr::from_ref(&request),
+            answer.as_mut_ptr(),
+            answer.len(),
+            0,
+        )
+    })?;
+    let number = |at: usize| {
+        let bytes = answer.get(at..)?.first_chunk()?;
+        usize::try_from(u32::from_ne_bytes(*bytes)).ok()
+    };
+    let text = number(ROOT).and_then(|offset| answer.get(TEXTS..)?.get(offset..));
+    let text = text.and_then(|text| CStr::from_bytes_until_nul(text).ok());
+    let text = text.ok_or(Errno::EINVAL)?;
+    Ok(text.to_string_lossy().into_owned())
+}
+
 /// The tmpfs of [`null_device`]. It is kept: letting a detached mount go makes the kernel wait until all processors
 /// have passed a quiet state, which took milliseconds of every launch, and seconds on a busy machine.
 static NULLS: Mutex<Option<OwnedFd>> = Mutex::new(None);

@@ -82,6 +82,7 @@ impl Owner {
             } else {
                 Vec::new()
             },
+            ahead: self.sandbox.take_ahead(),
         };
         let rootfs = call.rootfs.clone();
         let core = Arc::clone(&containers);

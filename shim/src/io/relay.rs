@@ -30,7 +30,12 @@ const PAGE: usize = 4096;
 const TURN: u32 = 16;
 /// A fifo whose reader lags grows up to this: what pipe-max-size allows everybody by default. Pages that were moved
 /// are charged to the container that wrote them, so more could drive a small container out of memory.
-const LARGEST_FIFO: i32 = 1 << 20;
+pub const LARGEST_FIFO: i32 = 1 << 20;
+/// A container's pipe that was found full grows up to this: its writer waits less often, and each time we are woken for
+/// more. What lies in it is charged to the container too.
+const LARGEST_SOURCE: i32 = 256 << 10;
+/// What a pipe holds that nobody has made larger (pipe(7)).
+const PIPE: usize = 64 << 10;
 
 /// A descriptor to read from, non-blocking and known to the runtime.
 pub fn source(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
@@ -76,7 +81,8 @@ pub async fn carry_until_end(
     short: Short,
     meter: &Meter,
 ) -> io::Result<()> {
-    let mut room = Room::new();
+    let mut room = Room::up_to(LARGEST_FIFO);
+    let mut supply = Room::up_to(LARGEST_SOURCE);
     let mut turn = 0;
     let mut last = 0;
     meter.set(Phase::AwaitsInput);
@@ -93,6 +99,9 @@ pub async fn carry_until_end(
             Ok(count) => {
                 meter.add_copied(count);
                 last = count;
+                if count >= PIPE {
+                    supply.grow(from);
+                }
             }
             Err(Errno::EAGAIN) => {}
             Err(Errno::EINTR) => continue,
@@ -207,16 +216,18 @@ pub fn has_input(fd: impl AsFd) -> bool {
             .any(|fd| fd.revents().is_some_and(|r| r.contains(PollFlags::POLLIN)))
 }
 
-/// Room that a full fifo may still be given: a client that is away, say for an update, costs no standstill until
-/// it is full. Its slots cost 40 bytes each.
+/// Room that a full pipe may still be given: a client that is away, say for an update, costs no standstill until
+/// its fifo is full. Its slots cost 40 bytes each.
 pub struct Room {
+    most: i32,
     exhausted: bool,
 }
 
 impl Room {
-    /// Nothing was tried yet.
-    pub fn new() -> Self {
-        Self { exhausted: false }
+    /// Nothing was tried yet; `most` bytes are the end.
+    pub fn up_to(most: i32) -> Self {
+        let exhausted = false;
+        Self { most, exhausted }
     }
 
     /// Whether `fd` has become larger.
@@ -226,9 +237,9 @@ impl Room {
         }
         let grown = fcntl(&fd, FcntlArg::F_GETPIPE_SZ)
             .ok()
-            .filter(|size| *size < LARGEST_FIFO)
+            .filter(|size| *size < self.most)
             .and_then(|size| {
-                let larger = size.saturating_mul(4).min(LARGEST_FIFO);
+                let larger = size.saturating_mul(4).min(self.most);
                 fcntl(&fd, FcntlArg::F_SETPIPE_SZ(larger)).ok()
             });
         self.exhausted = grown.is_none();

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::sys::signal::Signal;
+use rsrun_core::launch::Ahead;
 use rsrun_core::sys::fds;
 use rsrun_core::sys::heap::UnforkedHeap;
 use tokio::io::AsyncReadExt;
@@ -62,6 +63,8 @@ pub fn run(args: &Args, heap: &'static UnforkedHeap) -> Result<(), String> {
         let _ = nix::sys::prctl::set_name(&name);
     }
     let bundle = std::env::current_dir().map_err(|e| format!("working directory: {e}"))?;
+    // Our own `start` is the only one that names a group, and comes for a container: its Create is on the way.
+    let ahead = (!args.group.is_empty()).then(|| Ahead::expecting(&bundle));
     let group = if args.group.is_empty() {
         spec::group_of(&bundle, &args.id)?
     } else {
@@ -76,7 +79,10 @@ pub fn run(args: &Args, heap: &'static UnforkedHeap) -> Result<(), String> {
         (Some(left(LEASE)?), Some(left(SEALED)?))
     };
     // The bundle of the first container must be removable while others live.
-    #[allow(clippy::disallowed_methods, reason = "before there is another thread")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the only other thread uses absolute paths"
+    )]
     std::env::set_current_dir("/").map_err(|e| format!("chdir(/): {e}"))?;
     let ttrpc_address = std::env::var("TTRPC_ADDRESS").unwrap_or_default();
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -84,7 +90,7 @@ pub fn run(args: &Args, heap: &'static UnforkedHeap) -> Result<(), String> {
         .build();
     let runtime = runtime.map_err(|e| format!("event loop: {e}"))?;
     let outbox = Outbox::new(ttrpc_address, args.ctr_ns.clone());
-    let sandbox = Sandbox::new(args.ctr_ns.clone(), group, outbox, heap);
+    let sandbox = Sandbox::new(args.ctr_ns.clone(), group, outbox, heap, ahead);
     let served = LocalSet::new().block_on(&runtime, serve(listener, &path, sandbox, lease));
     served.map_err(|e| format!("serve {}: {e}", path.display()))
 }

@@ -166,6 +166,39 @@ fn a_target_that_is_a_link_out_of_the_root_stays_inside() {
 
 #[test]
 #[ignore = "needs root"]
+fn what_is_mounted_below_a_place_that_is_no_mount_point_goes_too() {
+    let ground = Ground::new("below");
+    let source = ground.dir("source");
+    fs::create_dir_all(ground.root().join("a/b")).unwrap();
+    let bind = mount_of("bind", source.to_str().unwrap(), &["bind"]);
+    for place in ["/a", "/a/b"] {
+        fs::create_dir_all(source.join("b")).unwrap();
+        let target = place.into();
+        let one = Mount {
+            target,
+            ..bind.clone()
+        };
+        mount_all(&[one], &ground.root(), &nobody).unwrap();
+    }
+    assert!(unmount::is_mount_point(&ground.root().join("a/b")).unwrap());
+    unmount_all(&ground.root()).unwrap();
+    assert!(!unmount::is_mount_point(&ground.root().join("a")).unwrap());
+    assert_eq!(fs::read_dir(ground.root().join("a")).unwrap().count(), 1);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn mounts_that_are_stacked_on_one_place_all_go() {
+    let ground = Ground::new("stacked");
+    let source = ground.dir("source");
+    let bind = mount_of("bind", source.to_str().unwrap(), &["bind"]);
+    mount_all(&[bind.clone(), bind], &ground.root(), &nobody).unwrap();
+    unmount_all(&ground.root()).unwrap();
+    assert!(!unmount::is_mount_point(&ground.root()).unwrap());
+}
+
+#[test]
+#[ignore = "needs root"]
 fn a_mount_that_fails_leaves_none_of_those_before_it() {
     let ground = Ground::new("failing");
     let source = ground.dir("source");
