@@ -29,7 +29,7 @@ pub async fn relay_output(
     life: &Life,
     meter: &Meter,
 ) -> io::Result<()> {
-    let mut room = Room::up_to(relay::LARGEST_FIFO);
+    let mut room = Room::new();
     meter.set(Phase::AwaitsInput);
     loop {
         let exited = life.is_exited();

@@ -28,12 +28,10 @@ const AT_ONCE: usize = 1 << 20;
 const PAGE: usize = 4096;
 /// Calls before other tasks of the thread get their turn.
 const TURN: u32 = 16;
-/// A fifo whose reader lags grows up to this: what pipe-max-size allows everybody by default. Pages that were moved
-/// are charged to the container that wrote them, so more could drive a small container out of memory.
-pub const LARGEST_FIFO: i32 = 1 << 20;
-/// A container's pipe that was found full grows up to this: its writer waits less often, and each time we are woken for
-/// more. What lies in it is charged to the container too.
-const LARGEST_SOURCE: i32 = 256 << 10;
+/// A fifo whose reader lags grows up to this, and so does a container's pipe that was found full: each time we are woken
+/// for more. It is what pipe-max-size allows everybody by default. What lies in both is charged to the container that
+/// wrote it, so more could drive a small container out of memory.
+const LARGEST_PIPE: i32 = 1 << 20;
 /// What a pipe holds that nobody has made larger (pipe(7)).
 const PIPE: usize = 64 << 10;
 
@@ -81,8 +79,7 @@ pub async fn carry_until_end(
     short: Short,
     meter: &Meter,
 ) -> io::Result<()> {
-    let mut room = Room::up_to(LARGEST_FIFO);
-    let mut supply = Room::up_to(LARGEST_SOURCE);
+    let (mut room, mut supply) = (Room::new(), Room::new());
     let mut turn = 0;
     let mut last = 0;
     meter.set(Phase::AwaitsInput);
@@ -219,15 +216,13 @@ pub fn has_input(fd: impl AsFd) -> bool {
 /// Room that a full pipe may still be given: a client that is away, say for an update, costs no standstill until
 /// its fifo is full. Its slots cost 40 bytes each.
 pub struct Room {
-    most: i32,
     exhausted: bool,
 }
 
 impl Room {
-    /// Nothing was tried yet; `most` bytes are the end.
-    pub fn up_to(most: i32) -> Self {
-        let exhausted = false;
-        Self { most, exhausted }
+    /// Nothing was tried yet.
+    pub fn new() -> Self {
+        Self { exhausted: false }
     }
 
     /// Whether `fd` has become larger.
@@ -237,9 +232,9 @@ impl Room {
         }
         let grown = fcntl(&fd, FcntlArg::F_GETPIPE_SZ)
             .ok()
-            .filter(|size| *size < self.most)
+            .filter(|size| *size < LARGEST_PIPE)
             .and_then(|size| {
-                let larger = size.saturating_mul(4).min(self.most);
+                let larger = size.saturating_mul(4).min(LARGEST_PIPE);
                 fcntl(&fd, FcntlArg::F_SETPIPE_SZ(larger)).ok()
             });
         self.exhausted = grown.is_none();
