@@ -33,6 +33,9 @@ chosen() {
     elif [ "$1" = root_shim ] && [ "${RSRUN_SUITE_SCOPE:-}" = controllers ]; then
         # What depends on the kernel; a gigabyte is the same anywhere.
         echo an_overlay
+    elif [ "$1" = e2e_ttrpc ] && [ "${RSRUN_SUITE_SCOPE:-}" = controllers ]; then
+        # So are ten thousand execs and a stream's bytes, and emulated they take minutes.
+        echo --skip ten_thousand_execs --skip seven_megabytes --skip a_gigabyte_through
     elif [ "$1" = scarcity ] && [ "${RSRUN_SUITE_SCOPE:-}" = controllers ]; then
         echo --skip squeezed:: --skip silence::
     fi

@@ -72,14 +72,11 @@ impl LaunchThread {
         let (waits, told) = channel();
         let body = move || {
             block_signals().map_err(named("rt_sigprocmask"))?;
-            let made = ahead();
-            if made != 0 {
-                // SAFETY: only flags are passed; the namespaces of this thread alone change.
-                checked(unsafe { libc::syscall(libc::SYS_unshare, made) })
-                    .map_err(named("unshare"))?;
-            }
+            // What can't be made here is left to the clone, which tells why if it still can't be.
+            let made = Some(ahead()).filter(|wanted| *wanted != 0 && unshare(*wanted).is_ok());
+            let made = made.unwrap_or(0);
             if made & libc::CLONE_NEWNET as u64 != 0 {
-                // The child has a step for it, which then finds it done, or tells why it can't be.
+                // So with the child's step for it, which mostly finds it done.
                 let _ = rsrun_init::loopback_up();
             }
             match told.recv() {
@@ -145,8 +142,7 @@ fn failed(errno: Errno) -> Stillborn {
 }
 
 fn on_thread(birth: &Birth<'_>) -> Result<i32, Stillborn> {
-    // SAFETY: only a flag is passed; it affects this thread alone.
-    checked(unsafe { libc::unshare(libc::CLONE_FS) }.into()).map_err(named("unshare(CLONE_FS)"))?;
+    unshare(libc::CLONE_FS as u64).map_err(named("unshare(CLONE_FS)"))?;
     close_others(&birth.keep).map_err(named("close_range"))?;
     occupy_streams(birth).map_err(named("dup3"))?;
     for (fd, flags) in &birth.joins {
@@ -174,6 +170,12 @@ fn on_thread(birth: &Birth<'_>) -> Result<i32, Stillborn> {
 
 fn named(call: &'static str) -> impl Fn(Errno) -> Stillborn {
     move |errno| Stillborn { call, errno }
+}
+
+/// New namespaces, or with CLONE_FS a root and working directory, for this thread alone.
+fn unshare(flags: u64) -> nix::Result<()> {
+    // SAFETY: only flags are passed.
+    checked(unsafe { libc::syscall(libc::SYS_unshare, flags) }).map(drop)
 }
 
 /// The child must not run a handler of ours before it has reset them: all signals wait.
