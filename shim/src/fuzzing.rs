@@ -28,6 +28,6 @@ static UNUSED: UnforkedHeap = UnforkedHeap::new();
 /// in it, which would do what it says.
 pub async fn serve(stream: UnixStream) {
     let outbox = Outbox::new(String::new(), "fuzz".to_owned());
-    let sandbox = Sandbox::new("fuzz".to_owned(), "fuzz".to_owned(), outbox, &UNUSED, None);
+    let sandbox = Sandbox::new("fuzz".to_owned(), "fuzz".to_owned(), outbox, &UNUSED);
     connection::serve(stream, sandbox, Limits::default().into()).await;
 }

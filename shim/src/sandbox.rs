@@ -88,7 +88,6 @@ impl Sandbox {
         group: String,
         outbox: Rc<Outbox>,
         heap: &'static UnforkedHeap,
-        ahead: Option<Ahead>,
     ) -> Rc<Self> {
         Rc::new(Self {
             ctr_ns,
@@ -98,7 +97,7 @@ impl Sandbox {
             heap,
             pending: Rc::default(),
             children: Arc::default(),
-            ahead: RefCell::new(ahead),
+            ahead: RefCell::default(),
             stores: RefCell::default(),
             owners: RefCell::default(),
             tracked: RefCell::default(),
@@ -120,6 +119,13 @@ impl Sandbox {
             .borrow_mut()
             .insert(root.to_owned(), Arc::clone(&store));
         Ok(store)
+    }
+
+    /// A Create for this bundle is on the way, unless it has come already.
+    pub fn expect(&self, bundle: &Path) {
+        if self.owners.borrow().is_empty() {
+            *self.ahead.borrow_mut() = Some(Ahead::expecting(bundle));
+        }
     }
 
     /// For the first Create, whichever it is: it is kept for nobody after that.

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::sys::signal::Signal;
-use rsrun_core::launch::Ahead;
 use rsrun_core::sys::fds;
 use rsrun_core::sys::heap::UnforkedHeap;
 use tokio::io::AsyncReadExt;
@@ -63,8 +62,6 @@ pub fn run(args: &Args, heap: &'static UnforkedHeap) -> Result<(), String> {
         let _ = nix::sys::prctl::set_name(&name);
     }
     let bundle = std::env::current_dir().map_err(|e| format!("working directory: {e}"))?;
-    // Our own `start` is the only one that names a group, and comes for a container: its Create is on the way.
-    let ahead = (!args.group.is_empty()).then(|| Ahead::expecting(&bundle));
     let group = if args.group.is_empty() {
         spec::group_of(&bundle, &args.id)?
     } else {
@@ -79,10 +76,7 @@ pub fn run(args: &Args, heap: &'static UnforkedHeap) -> Result<(), String> {
         (Some(left(LEASE)?), Some(left(SEALED)?))
     };
     // The bundle of the first container must be removable while others live.
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "the only other thread uses absolute paths"
-    )]
+    #[allow(clippy::disallowed_methods, reason = "before there is another thread")]
     std::env::set_current_dir("/").map_err(|e| format!("chdir(/): {e}"))?;
     let ttrpc_address = std::env::var("TTRPC_ADDRESS").unwrap_or_default();
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -90,8 +84,9 @@ pub fn run(args: &Args, heap: &'static UnforkedHeap) -> Result<(), String> {
         .build();
     let runtime = runtime.map_err(|e| format!("event loop: {e}"))?;
     let outbox = Outbox::new(ttrpc_address, args.ctr_ns.clone());
-    let sandbox = Sandbox::new(args.ctr_ns.clone(), group, outbox, heap, ahead);
-    let served = LocalSet::new().block_on(&runtime, serve(listener, &path, sandbox, lease));
+    let sandbox = Sandbox::new(args.ctr_ns.clone(), group, outbox, heap);
+    let served =
+        LocalSet::new().block_on(&runtime, serve(listener, &path, sandbox, lease, &bundle));
     served.map_err(|e| format!("serve {}: {e}", path.display()))
 }
 
@@ -137,6 +132,7 @@ async fn serve(
     path: &Path,
     sandbox: Rc<Sandbox>,
     lease: Option<OwnedFd>,
+    bundle: &Path,
 ) -> io::Result<()> {
     let listener = UnixListener::from_std(listener)?;
     let mut lease = lease.map(PipeReader::from_owned_fd).transpose()?;
@@ -171,10 +167,13 @@ async fn serve(
             }
             () = dumps.heard() => sandbox.describe().iter().for_each(|line| log::info!("{line}")),
             () = others.heard() => log::warn!("a signal that means nothing here is ignored"),
-            () = abandoned(&mut lease) => {
+            told = end_of_start(&mut lease) => if told {
+                // It came for a container: its Create is on the way. Before, this would have been in the way of the answer.
+                sandbox.expect(bundle);
+            } else {
                 log::warn!("our start was killed before it told where we serve");
                 sandbox.wish_end();
-            }
+            },
             () = sandbox.changed.notified() => {}
             () = asked_again => {}
         }
@@ -195,21 +194,19 @@ async fn serve(
     Ok(())
 }
 
-/// Comes back when `start` has ended without telling anybody of us.
-async fn abandoned(lease: &mut Option<PipeReader>) {
-    let ended = match lease {
-        Some(pipe) => loop {
-            match pipe.read(&mut [0]).await {
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                heard => break !matches!(heard, Ok(1)),
-            }
-        },
-        None => false,
+/// Comes back once, when `start` has come to its end: whether it told of us.
+async fn end_of_start(lease: &mut Option<PipeReader>) -> bool {
+    let Some(pipe) = lease else {
+        return std::future::pending().await;
+    };
+    let told = loop {
+        match pipe.read(&mut [0]).await {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            heard => break matches!(heard, Ok(1)),
+        }
     };
     *lease = None;
-    if !ended {
-        std::future::pending().await
-    }
+    told
 }
 
 fn take(stream: UnixStream, sandbox: &Rc<Sandbox>, limits: &Rc<Limits>) {
