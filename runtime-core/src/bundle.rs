@@ -98,8 +98,8 @@ impl Bundle {
         struct ShallowProcess {
             terminal: bool,
         }
-        let text = self.read("config.json").unwrap_or_default();
-        serde_json::from_slice::<Shallow>(&text).is_ok_and(|spec| spec.process.terminal)
+        self.glance()
+            .is_some_and(|spec: Shallow| spec.process.terminal)
     }
 
     /// The namespaces that are listed: for who prepares some of them. Of a document that can't be read there are none;
@@ -114,8 +114,13 @@ impl Bundle {
         struct ShallowLinux {
             namespaces: Vec<LinuxNamespace>,
         }
-        let text = self.read("config.json").unwrap_or_default();
-        serde_json::from_slice::<Shallow>(&text).map_or_else(|_| Vec::new(), |s| s.linux.namespaces)
+        self.glance()
+            .map_or_else(Vec::new, |spec: Shallow| spec.linux.namespaces)
+    }
+
+    /// A few members of config.json, if it can be read and they are well-formed; the rest is skipped.
+    fn glance<T: DeserializeOwned>(&self) -> Option<T> {
+        serde_json::from_slice(&self.read("config.json").ok()?).ok()
     }
 
     fn read(&self, name: &str) -> Result<Vec<u8>> {

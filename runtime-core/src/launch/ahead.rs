@@ -22,7 +22,7 @@ impl Ahead {
     #[must_use]
     pub fn of(spec: &Spec) -> Self {
         let namespaces = spec.linux().as_ref().and_then(|l| l.namespaces().as_ref());
-        if is_for_us(namespaces.into_iter().flatten()) {
+        if namespaces.is_some_and(|namespaces| is_for_us(namespaces)) {
             Self::begin(|| NEW_NETWORK)
         } else {
             Self::default()
@@ -36,7 +36,7 @@ impl Ahead {
         let bundle = bundle.to_owned();
         Self::begin(move || {
             let namespaces = Bundle::open(&bundle).map(|bundle| bundle.namespaces());
-            let begins = namespaces.is_ok_and(|namespaces| is_for_us(namespaces.iter()));
+            let begins = namespaces.is_ok_and(|namespaces| is_for_us(&namespaces));
             if begins { NEW_NETWORK } else { 0 }
         })
     }
@@ -55,9 +55,8 @@ impl Ahead {
 
 /// Whether a new network namespace is asked for that belongs to our own user namespace; with a new user namespace it
 /// has to be made by the clone.
-fn is_for_us<'a>(namespaces: impl Iterator<Item = &'a LinuxNamespace> + Clone) -> bool {
-    let is_new_network =
-        |n: &LinuxNamespace| n.typ() == LinuxNamespaceType::Network && n.path().is_none();
-    let is_users = |n: &LinuxNamespace| n.typ() == LinuxNamespaceType::User;
-    namespaces.clone().any(is_new_network) && !namespaces.clone().any(is_users)
+fn is_for_us(namespaces: &[LinuxNamespace]) -> bool {
+    let all = || namespaces.iter();
+    all().any(|n| n.typ() == LinuxNamespaceType::Network && n.path().is_none())
+        && !all().any(|n| n.typ() == LinuxNamespaceType::User)
 }

@@ -19,10 +19,10 @@ const ROUNDS: u32 = 1000;
 
 /// Unmounts what we mounted at `target`, and what is mounted below it if that is in the way.
 pub fn unmount_own(target: &Path) -> Result<()> {
-    match unmount_top(target) {
-        true => Ok(()),
-        false => unmount_listed(target),
+    if unmount_top(target) {
+        return Ok(());
     }
+    unmount_listed(target)
 }
 
 /// Unmounts everything at and below `target`, deepest first, until nothing is left. Nothing there is a success.
