@@ -36,7 +36,9 @@ fn no_inodes(s: &ByHand) -> Check {
 }
 
 fn no_descriptors(s: &ByHand) -> Check {
-    let levels = [0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16, 20, 24];
+    let levels = [
+        0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 20, 24,
+    ];
     sweep(s, &levels, |shim, left| {
         let fds = fs::read_dir(format!("/proc/{shim}/fd"))?.flatten();
         let numbers = fds.filter_map(|fd| fd.file_name().to_str()?.parse::<u64>().ok());
@@ -94,24 +96,29 @@ fn squeezed(life: Life<'_>, at: &str, squeeze: impl Fn(Pid) -> Check<Release>) -
         let mut refused = false;
         for name in STEPS {
             if name != at {
-                well(name, life.step(name, &task)?)?;
+                well(name, life.step(name, &task)?, "everything")?;
                 continue;
             }
             let release = squeeze(shim)?;
             let went = life.step(name, &task);
             release()?;
-            match went? {
+            let words = match went? {
                 Went::Well => continue,
-                Went::Refused(words) => has_words(&words)?,
+                Went::Refused(words) => words,
                 Went::Closed => return fail(format!("{name}: the connection was closed")),
-            }
+            };
+            has_words(&words)?;
             refused = true;
             // An init that could not be started is gone. Anything else can be asked for once more.
             if name == "Start" {
                 break;
             }
             let _ = task.delete("added");
-            well(name, life.step(name, &task)?)?;
+            well(
+                name,
+                life.step(name, &task)?,
+                &format!("everything after {words:?}"),
+            )?;
         }
         Ok(refused)
     })();
@@ -130,10 +137,10 @@ fn squeezed(life: Life<'_>, at: &str, squeeze: impl Fn(Pid) -> Check<Release>) -
     }
 }
 
-fn well(name: &str, went: Went) -> Check {
+fn well(name: &str, went: Went, there: &str) -> Check {
     match went {
         Went::Well => Ok(()),
-        other => fail(format!("{name} with everything there: {other:?}")),
+        other => fail(format!("{name} with {there} there: {other:?}")),
     }
 }
 

@@ -95,10 +95,7 @@ impl Containers {
             }
             Err(error) => {
                 let undone = creation.undo();
-                // Their descriptors first: removing needs some, and want of them may be why we are here.
-                drop(creation);
-                drop(entry);
-                let undone = undone.and_then(|()| self.store.remove(&id));
+                let undone = undone.and_then(|()| self.store.remove(&id, &entry));
                 Err(match undone {
                     Ok(()) => error,
                     Err(left) => {

@@ -152,7 +152,9 @@ impl Containers {
         }
         let lock = locked.with(doing)?;
         let deleted = container.dismantle(force, cancel).with(doing)?;
-        self.store.remove(&container.id).with(doing)?;
+        self.store
+            .remove(&container.id, &container.entry)
+            .with(doing)?;
         drop(lock);
         Ok(deleted)
     }
@@ -175,7 +177,7 @@ impl Containers {
                     cgroup.remove(KILL_PATIENCE)?;
                 }
                 self.store
-                    .remove(id)
+                    .remove(id, &entry)
                     .with(|| format!("delete container {id}"))?;
                 Ok(Deleted {
                     pid: exit.map_or(0, |exit| exit.pid),

@@ -34,6 +34,17 @@ const FIFO: &str = "exec.fifo";
 const LOCK: &str = "lock";
 const CGROUP: &str = "cgroup";
 
+/// All that an [`Entry`] writes, and what a death in the middle of it leaves.
+const HELD: [&str; 7] = [
+    STATE,
+    ".state.json.new",
+    EXIT,
+    ".exit.json.new",
+    FIFO,
+    CGROUP,
+    LOCK,
+];
+
 /// A record holds the facts for exec, among them a compiled seccomp profile; nothing near this size.
 const LARGEST_RECORD: i64 = 64 << 20;
 
@@ -96,7 +107,9 @@ impl Store {
                 ));
             }
         }
-        self.entry(id)
+        self.entry(id).inspect_err(|_| {
+            let _ = self.unlink(id);
+        })
     }
 
     /// The directory of `id`. `NotFound` "container does not exist".
@@ -137,34 +150,29 @@ impl Store {
         Ok(names)
     }
 
-    /// Forgets `id`: removes what an [`Entry`] can hold, then the directory. Nothing there is no error.
-    pub fn remove(&self, id: &ContainerId) -> Result<()> {
-        let entry = match self.entry(id) {
-            Ok(entry) => entry,
-            Err(e) if matches!(e.kind(), ErrorKind::NotFound { .. }) => return Ok(()),
-            // Something that is no directory bears the name: it can be no record of ours.
-            Err(_) => return self.unlink(id, UnlinkatFlags::NoRemoveDir),
-        };
-        for name in entry.names()? {
-            let path = entry.path.join(&name);
-            match unlinkat(&entry.dir, name.as_str(), UnlinkatFlags::NoRemoveDir) {
-                Ok(()) | Err(Errno::ENOENT) => {}
-                Err(errno) => return Err(Error::os(errno, format!("unlink({})", path.display()))),
+    /// Forgets `id`: removes what its entry holds, then the directory. It takes no descriptor: want of them may be why
+    /// it is called.
+    pub fn remove(&self, id: &ContainerId, entry: &Entry) -> Result<()> {
+        HELD.iter().try_for_each(|name| entry.unlink(name))?;
+        match self.unlink(id) {
+            // Whoever wrote it there, it would keep the name taken for ever.
+            Err(Errno::ENOTEMPTY) => {
+                entry
+                    .names()?
+                    .iter()
+                    .try_for_each(|name| entry.unlink(name))?;
+                self.unlink(id)
             }
+            removed => removed,
         }
-        self.unlink(id, UnlinkatFlags::RemoveDir)
+        .with(|| format!("rmdir({})", entry.path.display()))
     }
 
-    fn unlink(&self, id: &ContainerId, flag: UnlinkatFlags) -> Result<()> {
-        let Some(root) = self.root.get() else {
-            return Ok(());
-        };
-        match unlinkat(root, id.as_str(), flag) {
-            Ok(()) | Err(Errno::ENOENT) => Ok(()),
-            Err(errno) => Err(Error::os(
-                errno,
-                format!("unlink({})", self.path.join(id.as_str()).display()),
-            )),
+    fn unlink(&self, id: &ContainerId) -> nix::Result<()> {
+        let root = self.root.get().ok_or(Errno::ENOENT)?;
+        match unlinkat(root, id.as_str(), UnlinkatFlags::RemoveDir) {
+            Err(Errno::ENOENT) => Ok(()),
+            removed => removed,
         }
     }
 }
@@ -315,9 +323,13 @@ impl Entry {
 
     /// Removes the fifo: the gate opens once.
     pub fn remove_fifo(&self) -> Result<()> {
-        match unlinkat(&self.dir, FIFO, UnlinkatFlags::NoRemoveDir) {
+        self.unlink(FIFO)
+    }
+
+    fn unlink(&self, name: &str) -> Result<()> {
+        match unlinkat(&self.dir, name, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
-            Err(errno) => Err(Error::os(errno, format!("unlink({})", self.at(FIFO)))),
+            Err(errno) => Err(Error::os(errno, format!("unlink({})", self.at(name)))),
         }
     }
 

@@ -147,7 +147,7 @@ mod tests {
         drop(store);
         let store = Store::open(&path).unwrap();
         assert_eq!(store.names().unwrap(), std::slice::from_ref(&id));
-        store.remove(&id).unwrap();
+        store.remove(&id, &store.entry(&id).unwrap()).unwrap();
         store.leave();
         assert!(!path.exists());
     }
@@ -162,9 +162,9 @@ mod tests {
                 scope.spawn(move || {
                     for _ in 0..200 {
                         let store = Store::open(path).unwrap();
-                        store.reserve(&id).unwrap();
+                        let entry = store.reserve(&id).unwrap();
                         assert!(path.join(id.as_str()).is_dir());
-                        store.remove(&id).unwrap();
+                        store.remove(&id, &entry).unwrap();
                         store.leave();
                     }
                 });

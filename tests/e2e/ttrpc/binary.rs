@@ -217,10 +217,14 @@ fn start_without_what_it_needs_fails_with_words(s: &ByHand) -> Check {
         outcome.code != 0 || !outcome.bytes.is_empty(),
         "{outcome:?}"
     );
+    if outcome.code == 0 {
+        // It may be in its execve still, and has no command line then.
+        eventually("it serves", FIVE_SECONDS, || !serving(s).is_empty())?;
+    }
     for shim in serving(s) {
         kill(shim, Signal::SIGKILL)?;
     }
-    eventually("they have ended", FIVE_SECONDS, || serving(s).is_empty())?;
+    eventually("it has ended", FIVE_SECONDS, || serving(s).is_empty())?;
     std::fs::write(
         s.bundle("bare").join("config.json"),
         "{\"annotations\": {\"a\": 5}",
