@@ -1,5 +1,6 @@
 //! What every target stands on: a host, a container, a place to freeze in, and what an error has to name.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use rsrun_core::error::ErrorKind;
@@ -9,7 +10,8 @@ use rsrun_core::plan::{CreateFacts, ExecFacts, Plan, SeccompProgram, create, exp
 use rsrun_core::sys::arena::{Arena, SharedPage};
 use rsrun_core::{Error, bundle};
 use rsrun_init::step::FilterLine;
-use serde_json::Value;
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
 
 /// Every controller of the kernel, so that no limit is refused for want of one.
 pub const CONTROLLERS: &str = "cpuset cpu io memory hugetlb pids rdma misc";
@@ -76,6 +78,66 @@ pub fn freezes(plan: &Plan) {
     assert!(!explain(plan).is_empty());
 }
 
+/// A document in which the first of equal keys counts: an error about the second is met before what would replace the
+/// place that it names.
+struct FirstOfEqual(Value);
+
+impl<'de> Deserialize<'de> for FirstOfEqual {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Reader).map(Self)
+    }
+}
+
+struct Reader;
+
+impl<'de> Visitor<'de> for Reader {
+    type Value = Value;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+        let mut found = Vec::new();
+        while let Some(FirstOfEqual(value)) = list.next_element()? {
+            found.push(value);
+        }
+        Ok(found.into())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        let mut found = Map::new();
+        while let Some((key, FirstOfEqual(value))) = members.next_entry::<String, _>()? {
+            found.entry(key).or_insert(value);
+        }
+        Ok(found.into())
+    }
+}
+
 /// An error about a document has a kind that says so, and a place that is in it (or would be, below what is).
 pub fn names_its_place(error: &Error, document: &[u8]) {
     let pointer = match error.kind() {
@@ -90,7 +152,7 @@ pub fn names_its_place(error: &Error, document: &[u8]) {
         pointer.is_empty() || pointer.starts_with('/'),
         "{pointer:?} is no JSON pointer: {error}"
     );
-    let Ok(value) = serde_json::from_slice::<Value>(document) else {
+    let Ok(FirstOfEqual(value)) = serde_json::from_slice(document) else {
         return;
     };
     let (parent, _) = pointer.rsplit_once('/').unwrap_or_default();
