@@ -1,9 +1,15 @@
 //! Which command works in which status, with which words otherwise, and what is left after?
 use nix::sys::signal::{Signal, kill};
 use rsrun_tests::cli::bundle::{Bundle, wait_exit};
+use rsrun_tests::cli::runtime::wait_at_most;
 use rsrun_tests::cli::suite::Suite;
 use serde_json::json;
 use std::fs;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+/// What a command beside another may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) fn cases(suite: &mut Suite) {
     statuses(suite);
@@ -23,6 +29,14 @@ fn created(b: &mut Bundle<'_>) -> nix::unistd::Pid {
     fs::remove_file(file).expect("removed");
     assert!(!pid.ends_with('\n'), "a pid file holds the number alone");
     nix::unistd::Pid::from_raw(pid.parse().expect("a pid"))
+}
+
+/// The command for a bundle that is written, without waiting for it.
+fn background(b: &Bundle<'_>, verb: &str) -> Child {
+    let mut command = b.runtime().command([verb, "--bundle"]);
+    command.arg(&b.dir).arg(&b.id).stdin(Stdio::null());
+    let silent = command.stdout(Stdio::null()).stderr(Stdio::null());
+    silent.spawn().expect("the runtime starts")
 }
 
 fn statuses(suite: &mut Suite) {
@@ -310,6 +324,49 @@ fn deletes(suite: &mut Suite) {
         b.on(&["pause"], &[]).ok();
         b.on(&["delete", "--force"], &[]).ok();
         assert!(!b.cgroup("").exists());
+        Ok(())
+    });
+    suite.case("a_forced_delete_beside_a_create_leaves_nothing", |g| {
+        g.differs_from_runc("it has no lock, and leaves a cgroup or an init")?;
+        let mut b = g.bundle();
+        b.args(&["/bin/probe", "hold"]).write();
+        for round in 0..80 {
+            let create = background(&b, "create");
+            for _ in 0..3 {
+                b.on(&["delete", "--force"], &[]).ok();
+            }
+            let code = wait_at_most(create, PATIENCE);
+            assert!(code.is_some(), "round {round}: create goes on");
+            b.on(&["delete", "--force"], &[]).ok();
+            assert!(!b.cgroup("").exists(), "round {round}: create {code:?}");
+        }
+        Ok(())
+    });
+    suite.case(
+        "run_has_the_code_of_its_program_when_another_deletes_it",
+        |g| {
+            let mut b = g.bundle();
+            b.args(&["/bin/probe", "hold"]).write();
+            for round in 0..8 {
+                let run = background(&b, "run");
+                let began = Instant::now();
+                while b.on(&["state"], &[]).code != 0 || b.status() != "running" {
+                    assert!(began.elapsed() < PATIENCE, "round {round}: it never runs");
+                }
+                b.on(&["delete", "--force"], &[]).ok();
+                assert_eq!(wait_at_most(run, PATIENCE), Some(137), "round {round}");
+            }
+            Ok(())
+        },
+    );
+    suite.case("a_profile_that_forbids_even_an_end_ends_at_once", |g| {
+        let mut b = g.bundle();
+        let nothing = json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": []});
+        b.set("/linux/seccomp", nothing).args(&["/bin/true"]);
+        let began = Instant::now();
+        b.refused();
+        let took = began.elapsed();
+        assert!(took < PATIENCE, "{took:?}");
         Ok(())
     });
     suite.case("a_deleted_id_can_be_used_again_at_once", |g| {

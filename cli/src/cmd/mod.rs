@@ -164,6 +164,7 @@ fn write_pid_file(path: Option<&Path>, pid: i32) -> Result<()> {
     let new = path.with_file_name(format!(".{name}.{}", std::process::id()));
     std::fs::write(&new, pid.to_string())
         .and_then(|()| std::fs::rename(&new, path))
+        .inspect_err(|_| drop(std::fs::remove_file(&new)))
         .map_err(failed)
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rsrun_core::{
-    Cancel, Container, Containers, Context, Created, Error, ErrorKind, ProcessHandle, Result,
+    Cancel, Container, Containers, Context, Error, ErrorKind, Exit, ProcessHandle, Result,
 };
 
 use super::{containers, create, exit_code, print, request, write_pid_file};
@@ -50,11 +50,24 @@ pub fn run(global: &Global, run: &Run) -> Result<ExitCode> {
         container.start(&cancel)?;
         Ok(ExitCode::SUCCESS)
     })?;
-    let code = wait(&containers, &created, console, &incoming)?;
-    if !run.keep {
-        containers.delete(&created.container, true, &Cancel::new()?)?;
+    let exit = wait(&containers, container, console, &incoming)?;
+    if run.keep {
+        record(&containers, container, &exit)?;
+    } else {
+        containers.delete(container, true, &Cancel::new()?)?;
     }
-    Ok(code)
+    Ok(exit_code(exit.code))
+}
+
+/// Who keeps the container is told of its end, unless somebody has removed it meanwhile.
+fn record(containers: &Containers, container: &Container, exit: &Exit) -> Result<()> {
+    let Err(error) = container.record_exit(exit) else {
+        return Ok(());
+    };
+    match containers.get(container.id()) {
+        Err(gone) if matches!(gone.kind(), ErrorKind::NotFound { .. }) => Ok(()),
+        _ => Err(error),
+    }
 }
 
 fn undone_on_failure<T>(
@@ -71,20 +84,17 @@ fn undone_on_failure<T>(
 
 fn wait(
     containers: &Containers,
-    created: &Created,
+    container: &Container,
     console: Option<std::os::fd::OwnedFd>,
     incoming: &Incoming,
-) -> Result<ExitCode> {
-    let init = created
-        .container
+) -> Result<Exit> {
+    let init = container
         .init()
         .ok_or_else(|| Error::new(ErrorKind::Internal, "the init is missing"))?;
     if let Some(master) = console {
         terminal::relay(master, init, incoming)?;
     }
-    let exit = wait_for(containers, init, incoming)?;
-    created.container.record_exit(&exit)?;
-    Ok(exit_code(exit.code))
+    wait_for(containers, init, incoming)
 }
 
 /// Waits for a child's end, forwards signals meanwhile, reaps orphans on the way.
@@ -92,7 +102,7 @@ pub fn wait_for(
     containers: &Containers,
     process: &ProcessHandle,
     incoming: &Incoming,
-) -> Result<rsrun_core::Exit> {
+) -> Result<Exit> {
     let children = containers.children();
     loop {
         if let Some(exit) = children.collect(process.pid()) {

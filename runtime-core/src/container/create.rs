@@ -58,7 +58,8 @@ impl Containers {
             .cloned()
             .collect();
         let record = intent(&request, &spec, &plan)?;
-        let entry = self.store.reserve(&request.id)?;
+        // Until all of it is there or gone again: a delete waits for that.
+        let (entry, _lock) = self.store.reserve(&request.id, cancel)?;
         let id = request.id.clone();
         let mut creation = Creation {
             request: &request,
@@ -254,7 +255,6 @@ struct Creation<'a> {
 
 impl Creation<'_> {
     fn run(&mut self) -> Result<Launched> {
-        let _lock = self.entry.lock(self.cancel)?;
         let program = Program::compile(&self.plan.cgroup.devices)?;
         let mount = cgroup::Mount::find()?;
         let path = cgroup_path(&mount, self.request, self.plan)?;

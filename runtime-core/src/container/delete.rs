@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use super::hooks::Runner;
 use super::{Container, Containers, Deleted, KILL_PATIENCE, Status};
-use crate::cgroup::Mount;
+use crate::cgroup::{Cgroup, Mount};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::id::ContainerId;
 use crate::process::{Cancel, ProcessHandle};
+use crate::store::Entry;
 use crate::store::lock::Lock;
 
 /// How long a delete without force waits for who has the container's lock.
@@ -15,6 +16,9 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long who has the lock may take to come to its end, once the container is killed.
 const TAKE_OVER: Duration = Duration::from_secs(2);
+
+/// Between two looks at a record that is about to be written.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// What an init takes to end, once killed, when nobody holds it up.
 const MOMENT: Duration = Duration::from_millis(200);
@@ -38,7 +42,12 @@ impl Container {
     /// processes that comes to its end. If it does not, the container is removed all the same; every other
     /// operation finds it gone.
     fn take_over(&self, cancel: &Cancel) -> Result<Option<Lock>> {
-        if let Some(cgroup) = &self.cgroup {
+        let noted = match &self.cgroup {
+            // A create that was under way when the record was read may have made it since.
+            None => noted_cgroup(&self.entry),
+            Some(_) => None,
+        };
+        if let Some(cgroup) = self.cgroup.as_ref().or(noted.as_ref()) {
             cgroup.kill(KILL_PATIENCE)?;
         }
         if let Some(init) = &self.init {
@@ -151,6 +160,14 @@ impl Containers {
             };
         }
         let lock = locked.with(doing)?;
+        let again;
+        let container = if container.record.init.is_some() {
+            container
+        } else {
+            // What was read was a creation under way, and may have come to its end before the lock was had.
+            again = self.get(&container.id).with(doing)?;
+            &again
+        };
         let deleted = container.dismantle(force, cancel).with(doing)?;
         self.store
             .remove(&container.id, &container.entry)
@@ -162,29 +179,61 @@ impl Containers {
     /// Removes whatever is left of `id`, however damaged: processes, cgroup, record. Succeeds when
     /// nothing is there.
     pub fn force_delete(&self, id: &ContainerId, cancel: &Cancel) -> Result<Deleted> {
-        let nothing = Deleted { pid: 0, exit: None };
-        match self.get(id) {
-            Ok(container) => self.delete(&container, true, cancel),
-            Err(e) if matches!(e.kind(), ErrorKind::NotFound { .. }) => Ok(nothing),
-            Err(e) if matches!(e.kind(), ErrorKind::Corrupt { .. }) => {
-                let entry = self.store.entry(id)?;
-                let exit = entry.exit();
-                if let Some(cgroup) = entry
-                    .cgroup_link()
-                    .and_then(|(path, inode)| super::open_cgroup(&path, inode).ok()?)
-                {
-                    cgroup.kill(KILL_PATIENCE)?;
-                    cgroup.remove(KILL_PATIENCE)?;
+        loop {
+            let damaged = match self.get(id) {
+                Ok(container) => return self.delete(&container, true, cancel),
+                Err(e) if matches!(e.kind(), ErrorKind::Corrupt { .. }) => self
+                    .delete_damaged(id, cancel)
+                    .with(|| format!("delete container {id}")),
+                Err(e) => Err(e),
+            };
+            match damaged {
+                Ok(None) => cancel.pause(PAUSE)?,
+                Ok(Some(deleted)) => return Ok(deleted),
+                Err(e) if matches!(e.kind(), ErrorKind::NotFound { .. }) => {
+                    return Ok(Deleted { pid: 0, exit: None });
                 }
-                self.store
-                    .remove(id, &entry)
-                    .with(|| format!("delete container {id}"))?;
-                Ok(Deleted {
-                    pid: exit.map_or(0, |exit| exit.pid),
-                    exit,
-                })
+                Err(e) => return Err(e),
             }
-            Err(e) => Err(e),
         }
     }
+
+    /// Removes what has no record that can be read. `None` where it has one by now: a create was about to write it.
+    fn delete_damaged(&self, id: &ContainerId, cancel: &Cancel) -> Result<Option<Deleted>> {
+        let entry = self.store.entry(id)?;
+        let soon = |patience| Some(Instant::now() + patience);
+        let locked = entry.lock_until(soon(MOMENT), cancel);
+        if entry.is_gone()? {
+            return Err(entry.not_found());
+        }
+        let mut lock = locked?;
+        if lock.is_none() {
+            if let Some(cgroup) = noted_cgroup(&entry) {
+                cgroup.kill(KILL_PATIENCE)?;
+            }
+            lock = entry.lock_until(soon(TAKE_OVER), cancel)?;
+        }
+        if entry.is_gone()? {
+            return Err(entry.not_found());
+        }
+        if lock.is_some() && entry.record().is_ok() {
+            return Ok(None);
+        }
+        let exit = entry.exit();
+        if let Some(cgroup) = noted_cgroup(&entry) {
+            cgroup.kill(KILL_PATIENCE)?;
+            cgroup.remove(KILL_PATIENCE)?;
+        }
+        self.store.remove(id, &entry)?;
+        Ok(Some(Deleted {
+            pid: exit.map_or(0, |exit| exit.pid),
+            exit,
+        }))
+    }
+}
+
+/// The cgroup that is noted beside the record, if it still is that one.
+fn noted_cgroup(entry: &Entry) -> Option<Cgroup> {
+    let (path, inode) = entry.cgroup_link()?;
+    super::open_cgroup(&path, inode).ok()?
 }

@@ -11,13 +11,13 @@ pub mod status;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{
     AtFlags, OFlag, OpenHow, RenameFlags, ResolveFlag, openat, openat2, renameat, renameat2,
 };
-use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
+use nix::sys::stat::{Mode, SFlag, fstat, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use self::lock::Lock;
@@ -44,6 +44,9 @@ const HELD: [&str; 7] = [
     CGROUP,
     LOCK,
 ];
+
+/// Between two tries to take a name that somebody deletes.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// A record holds the facts for exec, among them a compiled seccomp profile; nothing near this size.
 const LARGEST_RECORD: i64 = 64 << 20;
@@ -93,23 +96,45 @@ impl Store {
     }
 
     /// Takes the name `id`: makes its directory and locks it. `AlreadyExists` if it is taken.
-    pub fn reserve(&self, id: &ContainerId) -> Result<Entry> {
-        match mkdirat(self.make_root()?, id.as_str(), Mode::S_IRWXU) {
-            Ok(()) => {}
-            Err(Errno::EEXIST) => {
-                let text = format!("container with given ID already exists: {id}");
-                return Err(Error::new(ErrorKind::AlreadyExists, text));
+    pub fn reserve(&self, id: &ContainerId, cancel: &Cancel) -> Result<(Entry, Lock)> {
+        loop {
+            match mkdirat(self.make_root()?, id.as_str(), Mode::S_IRWXU) {
+                Ok(()) => {}
+                Err(Errno::EEXIST) => return Err(taken(id)),
+                Err(errno) => {
+                    let path = self.path.join(id.as_str());
+                    return Err(Error::os(errno, format!("mkdir({})", path.display())));
+                }
             }
-            Err(errno) => {
-                return Err(Error::os(
-                    errno,
-                    format!("mkdir({})", self.path.join(id.as_str()).display()),
-                ));
+            match self.first_in(id, cancel) {
+                // A delete was here before anybody could see that it is in use.
+                Err(e) if matches!(e.kind(), ErrorKind::NotFound { .. }) => cancel.pause(PAUSE)?,
+                first => {
+                    return first.inspect_err(|_| {
+                        // Where nothing is in it, it is nobody's.
+                        let _ = self.unlink(id);
+                    });
+                }
             }
         }
-        self.entry(id).inspect_err(|_| {
-            let _ = self.unlink(id);
-        })
+    }
+
+    /// The lock of a directory in which nobody has created a container yet. `NotFound` where it has gone, `AlreadyExists`
+    /// where another create had the lock before.
+    fn first_in(&self, id: &ContainerId, cancel: &Cancel) -> Result<(Entry, Lock)> {
+        let entry = self.entry(id)?;
+        let lock = match entry.lock(cancel) {
+            Err(_) if entry.is_gone()? => return Err(not_found(id.as_str())),
+            locked => locked?,
+        };
+        if entry.is_gone()? {
+            return Err(not_found(id.as_str()));
+        }
+        match fstatat(&entry.dir, STATE, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Err(Errno::ENOENT) => Ok((entry, lock)),
+            Err(errno) => Err(Error::os(errno, format!("stat({})", entry.at(STATE)))),
+            Ok(_) => Err(taken(id)),
+        }
     }
 
     /// The directory of `id`. `NotFound` "container does not exist".
@@ -154,6 +179,10 @@ impl Store {
     /// it is called.
     pub fn remove(&self, id: &ContainerId, entry: &Entry) -> Result<()> {
         HELD.iter().try_for_each(|name| entry.unlink(name))?;
+        if entry.is_gone()? {
+            // The name may be another's already.
+            return Ok(());
+        }
         match self.unlink(id) {
             // Whoever wrote it there, it would keep the name taken for ever.
             Err(Errno::ENOTEMPTY) => {
@@ -175,6 +204,11 @@ impl Store {
             removed => removed,
         }
     }
+}
+
+fn taken(id: &ContainerId) -> Error {
+    let text = format!("container with given ID already exists: {id}");
+    Error::new(ErrorKind::AlreadyExists, text)
 }
 
 fn not_found(id: &str) -> Error {

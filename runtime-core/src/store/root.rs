@@ -25,7 +25,12 @@ const ROOT_FLAGS: OFlag = OFlag::O_RDONLY
 /// Opens the root, creating it.
 pub fn open(path: &Path) -> Result<Lock> {
     for _ in 0..TRIES {
-        if let Some(root) = locked(make_path(path)?, path)? {
+        let made = match make_path(path) {
+            // Taken away between mkdir and open.
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound { .. }) => continue,
+            made => made?,
+        };
+        if let Some(root) = locked(made, path)? {
             return Ok(root);
         }
     }
@@ -113,6 +118,7 @@ mod tests {
     use std::path::PathBuf;
 
     use crate::id::ContainerId;
+    use crate::process::Cancel;
     use crate::store::Store;
 
     fn place(name: &str) -> PathBuf {
@@ -142,7 +148,7 @@ mod tests {
         let path = place("full");
         let id = ContainerId::parse("c").unwrap();
         let store = Store::open(&path).unwrap();
-        store.reserve(&id).unwrap();
+        store.reserve(&id, &Cancel::new().unwrap()).unwrap();
         store.leave();
         drop(store);
         let store = Store::open(&path).unwrap();
@@ -162,7 +168,7 @@ mod tests {
                 scope.spawn(move || {
                     for _ in 0..200 {
                         let store = Store::open(path).unwrap();
-                        let entry = store.reserve(&id).unwrap();
+                        let (entry, _lock) = store.reserve(&id, &Cancel::new().unwrap()).unwrap();
                         assert!(path.join(id.as_str()).is_dir());
                         store.remove(&id, &entry).unwrap();
                         store.leave();
