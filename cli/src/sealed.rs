@@ -7,14 +7,10 @@ use std::os::unix::ffi::OsStringExt;
 
 use rsrun_core::sys::exe;
 
-/// The commands that make a process of a container. It is this program until its execve, seen from inside; that of
-/// start is a startContainer hook.
-const ENTERING: [&str; 4] = ["create", "run", "exec", "start"];
-
 /// Executes this program again from where nobody can write to it, unless it runs from there, or does not need to.
 /// Before the words are understood, which would be done twice; a container of such a name only costs an execve.
 pub fn ensure() -> Result<(), String> {
-    let enters = |word: OsString| ENTERING.iter().any(|name| word == *name);
+    let enters = |word: OsString| exe::ENTERING.iter().any(|name| word == *name);
     if !env::args_os().skip(1).any(enters) {
         return Ok(());
     }

@@ -13,6 +13,10 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 
 use super::mount::{MOUNT_ATTR_RDONLY, MountAttr, OPEN_TREE_CLONE, mount_setattr, open_tree};
 
+/// The commands of the command line that make a process of a container. It is this program until its execve, seen from
+/// inside; that of start is a startContainer hook.
+pub const ENTERING: [&str; 4] = ["create", "run", "exec", "start"];
+
 /// A descriptor of this program's file on a detached read-only mount. Needs CAP_SYS_ADMIN.
 pub fn seal() -> nix::Result<OwnedFd> {
     let tree = open_tree(nix::fcntl::AT_FDCWD, c"/proc/self/exe", OPEN_TREE_CLONE)?;

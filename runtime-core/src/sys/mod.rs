@@ -16,6 +16,8 @@ pub mod birth;
 pub mod bpf;
 pub mod code;
 pub mod directory;
+#[cfg(target_arch = "x86_64")]
+mod early;
 pub mod exe;
 pub mod fds;
 pub mod heap;

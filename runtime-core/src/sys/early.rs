@@ -1,0 +1,122 @@
+//! Can a program be in its sealed binary before the C library has started?
+//!
+//! Who executes itself again starts twice, and a static program takes 0.3 ms for it where a processor is virtual: glibc
+//! asks what it can (each `cpuid` leaves the virtual machine), and two runtimes touch their pages. With
+//! `rsrun_start` as its entry point the kernel begins here, and what needs the seal is executed from it at once.
+//!
+//! Nothing of the process is ready: no thread-local storage, and `memcpy` and its kind are not chosen yet. So there are
+//! system calls alone, and volatile reads, of which a compiler makes no call. Whatever is not as it should be goes
+//! on into the ordinary start, whose `exe::is_sealed` and `exe::seal` do the same and have words for an error.
+
+use core::arch::{asm, naked_asm};
+
+use libc::c_long;
+
+use super::exe::ENTERING;
+
+const OWN: &[u8; 15] = b"/proc/self/exe\0";
+const EMPTY: &[u8; 1] = b"\0";
+const CLONED: usize = (libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC) as usize;
+const AT_EMPTY_PATH: usize = libc::AT_EMPTY_PATH.cast_unsigned() as usize;
+
+/// Size of `struct mount_attr` (mount_setattr(2), Linux 5.12), and the only one of its members that is not 0.
+const SIZE_OF_ATTRIBUTES: usize = 32;
+const READ_ONLY: [u64; 4] = [libc::MOUNT_ATTR_RDONLY, 0, 0, 0];
+
+/// The entry point of a program that is linked at a fixed address; it ends in the C library's own.
+///
+/// # Safety
+/// The kernel alone comes here: with the argument count where the stack points to, and in rdx what atexit is told
+/// (System V ABI for x86-64, 3.4.1), both of which `_start` finds unchanged.
+#[unsafe(naked)]
+#[unsafe(no_mangle)]
+unsafe extern "C" fn rsrun_start() {
+    naked_asm!(
+        "xor ebp, ebp",
+        "mov rbx, rdx",
+        "mov r12, rsp",
+        "mov rdi, rsp",
+        "and rsp, -16",
+        "call {enter_sealed}",
+        "mov rsp, r12",
+        "mov rdx, rbx",
+        "jmp _start",
+        enter_sealed = sym enter_sealed,
+    )
+}
+
+/// Executes this program from its seal, if it is not there and one of its words is of [`ENTERING`].
+///
+/// # Safety
+/// At `stack` are the number of arguments, their addresses, a null, those of the environment, and a null.
+unsafe extern "C" fn enter_sealed(stack: *const usize) {
+    // SAFETY: the kernel has put it there, see above.
+    let (count, arguments) = unsafe { (stack.read_volatile(), stack.add(1)) };
+    // SAFETY: behind the arguments and their null.
+    let environment = unsafe { arguments.add(count).add(1) };
+    let mut at = 1;
+    // SAFETY: `at` is less than their number, and each is a text with a NUL at its end.
+    while at < count && !unsafe { enters(arguments.add(at).cast::<*const u8>().read_volatile()) } {
+        at += 1;
+    }
+    let own = OWN.as_ptr().addr();
+    let mut link = [0_u8; 2];
+    let link = [own, link.as_mut_ptr().addr(), link.len(), 0, 0];
+    // SAFETY: readlink writes two bytes at most. A detached mount is its own root, so that the link is one byte long.
+    let may_be_sealed = at == count || unsafe { call(libc::SYS_readlink, link) } == 1;
+    // SAFETY: it takes nothing.
+    if may_be_sealed || unsafe { call(libc::SYS_geteuid, [0; 5]) } != 0 {
+        return;
+    }
+    let here = libc::AT_FDCWD.cast_unsigned() as usize;
+    // SAFETY: the path is a constant that ends with a NUL.
+    let tree = unsafe { call(libc::SYS_open_tree, [here, own, CLONED, 0, 0]) };
+    let Ok(tree) = usize::try_from(tree) else {
+        return;
+    };
+    let empty = EMPTY.as_ptr().addr();
+    let attributes = READ_ONLY.as_ptr().addr();
+    let sealing = [tree, empty, AT_EMPTY_PATH, attributes, SIZE_OF_ATTRIBUTES];
+    let executing = [
+        tree,
+        empty,
+        arguments.addr(),
+        environment.addr(),
+        AT_EMPTY_PATH,
+    ];
+    // SAFETY: the path is a constant that ends with a NUL, the attributes have the length that is said; both lists are as
+    // the kernel itself has laid them out. The descriptor is ours.
+    unsafe {
+        if call(libc::SYS_mount_setattr, sealing) == 0 {
+            call(libc::SYS_execveat, executing);
+        }
+        call(libc::SYS_close, [tree, 0, 0, 0, 0]);
+    }
+}
+
+/// # Safety
+/// `word` is a text with a NUL at its end.
+unsafe fn enters(word: *const u8) -> bool {
+    ENTERING.iter().any(|name| {
+        let mut ended = name.bytes().chain([0]).enumerate();
+        // SAFETY: all bytes before this one are equal to those of `name`, none of them a NUL.
+        ended.all(|(at, byte)| unsafe { word.add(at).read_volatile() } == byte)
+    })
+}
+
+/// # Safety
+/// The arguments are what the call of this number takes.
+unsafe fn call(number: c_long, [a, b, c, d, e]: [usize; 5]) -> isize {
+    let result;
+    // SAFETY: the registers of the architecture's convention; the rest is the caller's promise.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") number as isize => result,
+            in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e,
+            lateout("rcx") _, lateout("r11") _,
+            options(nostack, preserves_flags),
+        );
+    }
+    result
+}
