@@ -75,7 +75,7 @@ struct Presence {
     unanswered: usize,
 }
 
-/// How long after a launch unused memory is given back.
+/// How long after a launch or a request unused memory is given back.
 const SETTLED: Duration = Duration::from_millis(500);
 
 /// How long after a probe, or on a silent connection, a Create is awaited.
@@ -175,8 +175,8 @@ impl Sandbox {
         self.changed.notify_one();
     }
 
-    /// Gives memory back once nothing has happened for a moment: what a Create needs to read its documents is
-    /// many times what a container that runs needs.
+    /// Gives memory back in a moment: what a Create needs to read its documents, and the code of any request, is many
+    /// times what a container that runs needs.
     pub fn settle(self: &Rc<Self>) {
         if self.settling.replace(true) {
             return;

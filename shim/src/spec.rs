@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -74,15 +75,20 @@ pub fn root_ids(bundle: &Path) -> Result<(u32, u32), String> {
 /// The wanted members of the document; `None` where there is none, as in the bundles of some sandboxes.
 fn read<T: DeserializeOwned>(bundle: &Path) -> Result<Option<T>, String> {
     let path = bundle.join("config.json");
-    let file = match fs::File::open(&path) {
+    // A fifo without a writer is opened at once, and refused.
+    let mut how = fs::OpenOptions::new();
+    let file = match how.read(true).custom_flags(libc::O_NONBLOCK).open(&path) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(format!("open {}: {e}", path.display())),
     };
-    if file
+    let found = file
         .metadata()
-        .is_ok_and(|found| found.len() > LARGEST_CONFIG)
-    {
+        .map_err(|e| format!("stat {}: {e}", path.display()))?;
+    if !found.is_file() {
+        return Err(format!("{} is not a regular file", path.display()));
+    }
+    if found.len() > LARGEST_CONFIG {
         return Err(format!("{} is larger than 16 MiB", path.display()));
     }
     let mut text = Vec::new();
@@ -128,6 +134,16 @@ mod tests {
             "own"
         );
         assert_eq!(group_of(Path::new("/nonexistent"), "own").unwrap(), "own");
+    }
+
+    #[test]
+    fn a_config_that_is_no_regular_file_is_refused_at_once() {
+        let dir = std::env::temp_dir().join(format!("rsrun-group-fifo-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        nix::unistd::mkfifo(&dir.join("config.json"), nix::sys::stat::Mode::S_IRUSR).unwrap();
+        let refused = group_of(&dir, "own").unwrap_err();
+        fs::remove_dir_all(&dir).unwrap();
+        assert!(refused.contains("not a regular file"), "{refused}");
     }
 
     #[test]

@@ -182,10 +182,11 @@ impl Connection {
             (Some(unanswered), bytes)
         };
         let (sandbox, writer) = (Rc::clone(&self.sandbox), Rc::clone(&self.writer));
+        let answering = Rc::clone(&sandbox);
         let mut requests = self.requests.borrow_mut();
         while requests.try_join_next().is_some() {}
         requests.spawn_local(async move {
-            let response = in_time(request.timeout_nano, answer(sandbox, method, request)).await;
+            let response = in_time(request.timeout_nano, answer(answering, method, request)).await;
             // What all connections share is given back before the peer has to do anything.
             drop((working, bytes));
             let mut writer = writer.lock().await;
@@ -195,6 +196,7 @@ impl Connection {
                 let _ = writer.shutdown().await;
             }
             drop((unanswered, unread));
+            sandbox.settle();
         });
         Ok(())
     }
