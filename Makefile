@@ -1,4 +1,4 @@
-# make demo       see it work: from nothing in some minutes
+# make demo       see it work: from nothing in ten minutes, then in one
 # make test       everything: checks, suites here, suites in a virtual machine
 # make help       the finer targets
 
