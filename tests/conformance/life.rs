@@ -3,6 +3,7 @@ use nix::sys::signal::{Signal, kill};
 use rsrun_tests::cli::bundle::{Bundle, wait_exit};
 use rsrun_tests::cli::runtime::wait_at_most;
 use rsrun_tests::cli::suite::Suite;
+use rsrun_tests::pace;
 use serde_json::json;
 use std::fs;
 use std::process::{Child, Stdio};
@@ -330,7 +331,7 @@ fn deletes(suite: &mut Suite) {
         g.differs_from_runc("it has no lock, and leaves a cgroup or an init")?;
         let mut b = g.bundle();
         b.args(&["/bin/probe", "hold"]).write();
-        for round in 0..80 {
+        for round in 0..pace::fewer(80) {
             let create = background(&b, "create");
             for _ in 0..3 {
                 b.on(&["delete", "--force"], &[]).ok();
@@ -347,7 +348,7 @@ fn deletes(suite: &mut Suite) {
         |g| {
             let mut b = g.bundle();
             b.args(&["/bin/probe", "hold"]).write();
-            for round in 0..8 {
+            for round in 0..pace::fewer(8) {
                 let run = background(&b, "run");
                 let began = Instant::now();
                 while b.on(&["state"], &[]).code != 0 || b.status() != "running" {
