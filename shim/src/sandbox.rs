@@ -193,7 +193,7 @@ impl Sandbox {
     }
 
     /// From now on the exit of `pid` is told to its owner, also if it has come already.
-    pub fn track(self: &Rc<Self>, pid: i32, tracked: Tracked, launching: Launching) {
+    pub fn track(&self, pid: i32, tracked: Tracked, launching: Launching) {
         match self.children.claim(pid) {
             Some(exit) => tracked.exited(exit),
             None => {
@@ -201,7 +201,6 @@ impl Sandbox {
             }
         }
         drop(launching);
-        self.settle();
     }
 
     /// Reaps every child that has ended and tells their owners. Strangers (orphans of containers, hooks, loggers)

@@ -17,9 +17,6 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 /// How long who has the lock may take to come to its end, once the container is killed.
 const TAKE_OVER: Duration = Duration::from_secs(2);
 
-/// Between two looks at a record that is about to be written.
-const PAUSE: Duration = Duration::from_millis(1);
-
 /// What an init takes to end, once killed, when nobody holds it up.
 const MOMENT: Duration = Duration::from_millis(200);
 
@@ -27,9 +24,11 @@ impl Container {
     /// The lock. With force `None` where it is still another's, and must not be waited for.
     fn lock_to_delete(&self, force: bool, cancel: &Cancel) -> Result<Option<Lock>> {
         let _stage = cancel.stages().enter("the lock of its record");
-        let deadline = Instant::now() + if force { MOMENT } else { LOCK_PATIENCE };
-        match self.entry.lock_until(Some(deadline), cancel)? {
-            None if force => self.take_over(cancel),
+        if force {
+            return lock_by_force(&self.entry, || self.kill_all(), cancel);
+        }
+        let patience = Some(Instant::now() + LOCK_PATIENCE);
+        match self.entry.lock_until(patience, cancel)? {
             None => Err(Error::new(
                 ErrorKind::Timeout,
                 "another operation on it is under way: it may wait for a hook",
@@ -38,23 +37,17 @@ impl Container {
         }
     }
 
-    /// Kills the container from under an operation that has its lock and hangs, in a hook above all: without its
-    /// processes that comes to its end. If it does not, the container is removed all the same; every other
-    /// operation finds it gone.
-    fn take_over(&self, cancel: &Cancel) -> Result<Option<Lock>> {
-        let noted = match &self.cgroup {
+    /// Without waiting for the end of its init.
+    fn kill_all(&self) -> Result<()> {
+        match &self.cgroup {
+            Some(cgroup) => cgroup.kill(KILL_PATIENCE)?,
             // A create that was under way when the record was read may have made it since.
-            None => noted_cgroup(&self.entry),
-            Some(_) => None,
-        };
-        if let Some(cgroup) = self.cgroup.as_ref().or(noted.as_ref()) {
-            cgroup.kill(KILL_PATIENCE)?;
+            None => kill_noted(&self.entry)?,
         }
         if let Some(init) = &self.init {
             let _ = init.kill(libc::SIGKILL);
         }
-        self.entry
-            .lock_until(Some(Instant::now() + TAKE_OVER), cancel)
+        Ok(())
     }
 
     /// Removes its cgroup and whatever lives there, and runs the poststop hooks. `WrongStatus` while it
@@ -188,7 +181,7 @@ impl Containers {
                 Err(e) => Err(e),
             };
             match damaged {
-                Ok(None) => cancel.pause(PAUSE)?,
+                Ok(None) => {}
                 Ok(Some(deleted)) => return Ok(deleted),
                 Err(e) if matches!(e.kind(), ErrorKind::NotFound { .. }) => {
                     return Ok(Deleted { pid: 0, exit: None });
@@ -201,21 +194,11 @@ impl Containers {
     /// Removes what has no record that can be read. `None` where it has one by now: a create was about to write it.
     fn delete_damaged(&self, id: &ContainerId, cancel: &Cancel) -> Result<Option<Deleted>> {
         let entry = self.store.entry(id)?;
-        let soon = |patience| Some(Instant::now() + patience);
-        let locked = entry.lock_until(soon(MOMENT), cancel);
+        let locked = lock_by_force(&entry, || kill_noted(&entry), cancel);
         if entry.is_gone()? {
             return Err(entry.not_found());
         }
-        let mut lock = locked?;
-        if lock.is_none() {
-            if let Some(cgroup) = noted_cgroup(&entry) {
-                cgroup.kill(KILL_PATIENCE)?;
-            }
-            lock = entry.lock_until(soon(TAKE_OVER), cancel)?;
-        }
-        if entry.is_gone()? {
-            return Err(entry.not_found());
-        }
+        let lock = locked?;
         if lock.is_some() && entry.record().is_ok() {
             return Ok(None);
         }
@@ -230,6 +213,26 @@ impl Containers {
             exit,
         }))
     }
+}
+
+/// The lock of a container that is to go. Who has it and hangs, in a hook above all, loses the container's processes
+/// to `kill`, and without them comes to its end. If it does not (`None`), the container is removed all the same; every
+/// other operation finds it gone.
+fn lock_by_force(
+    entry: &Entry,
+    kill: impl FnOnce() -> Result<()>,
+    cancel: &Cancel,
+) -> Result<Option<Lock>> {
+    if let Some(lock) = entry.lock_until(Some(Instant::now() + MOMENT), cancel)? {
+        return Ok(Some(lock));
+    }
+    kill()?;
+    entry.lock_until(Some(Instant::now() + TAKE_OVER), cancel)
+}
+
+/// Kills whatever is in the cgroup that is noted beside the record.
+fn kill_noted(entry: &Entry) -> Result<()> {
+    noted_cgroup(entry).map_or(Ok(()), |cgroup| cgroup.kill(KILL_PATIENCE))
 }
 
 /// The cgroup that is noted beside the record, if it still is that one.

@@ -182,11 +182,11 @@ impl Connection {
             (Some(unanswered), bytes)
         };
         let (sandbox, writer) = (Rc::clone(&self.sandbox), Rc::clone(&self.writer));
-        let answering = Rc::clone(&sandbox);
         let mut requests = self.requests.borrow_mut();
         while requests.try_join_next().is_some() {}
         requests.spawn_local(async move {
-            let response = in_time(request.timeout_nano, answer(answering, method, request)).await;
+            let limit = request.timeout_nano;
+            let response = in_time(limit, answer(Rc::clone(&sandbox), method, request)).await;
             // What all connections share is given back before the peer has to do anything.
             drop((working, bytes));
             let mut writer = writer.lock().await;
