@@ -68,6 +68,8 @@ struct Presence {
     ending: bool,
     /// Connections that are open and have not sent a request yet, by number, and since when.
     silent: HashMap<u64, Instant>,
+    /// Connections that are open and had an answer last, and since when.
+    told: HashMap<u64, Instant>,
     /// When a `start` last found us serving, or somebody closed a connection without a request: containerd will come
     /// with a container in a moment.
     probed: Option<Instant>,
@@ -80,6 +82,9 @@ const SETTLED: Duration = Duration::from_millis(500);
 
 /// How long after a probe, or on a silent connection, a Create is awaited.
 const AWAITED: Duration = Duration::from_secs(3);
+
+/// How long after an answer the next request of who has it is awaited, or that he closes the connection.
+const TOLD: Duration = Duration::from_secs(1);
 
 impl Sandbox {
     /// An empty one.
@@ -229,9 +234,11 @@ impl Sandbox {
         if !presence.wished || !self.owners.borrow().is_empty() || presence.unanswered > 0 {
             return Err(None);
         }
-        let now = Instant::now();
-        let since = presence.silent.values().chain(&presence.probed).max();
-        match since.map(|since| AWAITED.saturating_sub(now.duration_since(*since))) {
+        let awaited = presence.silent.values().chain(&presence.probed);
+        let awaited = awaited.map(|since| AWAITED.saturating_sub(since.elapsed()));
+        let told = presence.told.values();
+        let left = awaited.chain(told.map(|since| TOLD.saturating_sub(since.elapsed())));
+        match left.max() {
             Some(left) if !left.is_zero() => Err(Some(left)),
             _ => Ok(()),
         }
@@ -255,12 +262,24 @@ impl Sandbox {
     pub fn requested(self: &Rc<Self>, connection: u64) -> Unanswered {
         let mut presence = self.presence.borrow_mut();
         presence.silent.remove(&connection);
+        presence.told.remove(&connection);
         presence.unanswered += 1;
         Unanswered(Rc::clone(self))
     }
 
+    /// Somebody was told something, and goes on to ask for the next thing or closes the connection. ttrpc's client in
+    /// Go may take an answer for lost where the end of the connection comes right behind it, and in a pod the Shutdown
+    /// for one container comes beside the Delete of another.
+    pub fn answered(&self, connection: u64) {
+        self.presence
+            .borrow_mut()
+            .told
+            .insert(connection, Instant::now());
+    }
+
     /// A connection was closed.
     pub fn disconnected(&self, connection: u64) {
+        self.presence.borrow_mut().told.remove(&connection);
         let silent = self.presence.borrow_mut().silent.remove(&connection);
         if silent.is_some() {
             self.probed();

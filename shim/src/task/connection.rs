@@ -182,6 +182,7 @@ impl Connection {
             (Some(unanswered), bytes)
         };
         let (sandbox, writer) = (Rc::clone(&self.sandbox), Rc::clone(&self.writer));
+        let number = self.number;
         let mut requests = self.requests.borrow_mut();
         while requests.try_join_next().is_some() {}
         requests.spawn_local(async move {
@@ -194,6 +195,9 @@ impl Connection {
                 log::debug!("answer to {method:?}: {error}");
                 // The caller would wait for ever for an answer that is lost, or take the rest of it for the next.
                 let _ = writer.shutdown().await;
+            }
+            if method != Method::Shutdown {
+                sandbox.answered(number);
             }
             drop((unanswered, unread));
             sandbox.settle();
