@@ -8,7 +8,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use rsrun_core::container::Deleted;
 use rsrun_core::{Cancel, ContainerId, Containers, Exit};
@@ -27,8 +27,12 @@ const KILLED: u32 = 137;
 /// containerd gives us 5 s for everything.
 const BUDGET: Duration = Duration::from_secs(4);
 
+/// Then busy mounts are no longer waited for.
+const FOR_MOUNTS: Duration = Duration::from_millis(3500);
+
 /// Does it; an error only when something of the container may still be there.
 pub fn run(args: &Args) -> Result<(), String> {
+    let until = Instant::now() + FOR_MOUNTS;
     let id = ContainerId::parse(&args.id).map_err(|e| e.to_string())?;
     let bundle = bundle(args)?;
     let cancel = Cancel::new().map_err(|e| e.to_string())?;
@@ -38,11 +42,10 @@ pub fn run(args: &Args) -> Result<(), String> {
     let deleted = store
         .force_delete(&id, &cancel)
         .map_err(|e| format!("delete {id}: {e}"))?;
-    // A create that was killed may have left the layers that it was mapping.
-    for place in ["rootfs", "idmapped"] {
-        mounts::unmount_all(&bundle.join(place)).map_err(|e| format!("delete {id}: {e}"))?;
+    for place in places_in(&bundle) {
+        mounts::unmount_all_until(&place, until).map_err(|e| format!("delete {id}: {e}"))?;
     }
-    clean_group(args, &store, &bundle, &id, &cancel)?;
+    clean_group(args, &store, (&bundle, &id), until, &cancel)?;
     remove_half_written(&bundle);
     store.leave();
     answer(&bundle, &deleted)
@@ -70,8 +73,8 @@ fn state_root(bundle: &Path, ctr_ns: &str) -> PathBuf {
 fn clean_group(
     args: &Args,
     store: &Containers,
-    bundle: &Path,
-    id: &ContainerId,
+    (bundle, id): (&Path, &ContainerId),
+    until: Instant,
     cancel: &Cancel,
 ) -> Result<(), String> {
     let group = spec::group_of(bundle, id.as_str()).unwrap_or_else(|_| id.to_string());
@@ -96,14 +99,47 @@ fn clean_group(
         }
         let rootfs_mounts = container.record().rootfs_mounts.clone();
         drop(container);
-        store
-            .force_delete(&name, cancel)
-            .map_err(|e| format!("delete {name}: {e}"))?;
-        for mount in rootfs_mounts {
-            mounts::unmount_all(&mount).map_err(|e| format!("delete {name}: {e}"))?;
+        clean_member(store, &name, &rootfs_mounts, until, cancel)?;
+    }
+    // A create that was killed before it wrote a record may have mounted all the same.
+    for (name, bundle) in beside(bundle) {
+        if name != *id && spec::group_of(&bundle, name.as_str()).as_ref() == Ok(&group) {
+            clean_member(store, &name, &places_in(&bundle), until, cancel)?;
         }
     }
     Ok(())
+}
+
+fn clean_member(
+    store: &Containers,
+    name: &ContainerId,
+    places: &[PathBuf],
+    until: Instant,
+    cancel: &Cancel,
+) -> Result<(), String> {
+    store
+        .force_delete(name, cancel)
+        .map_err(|e| format!("delete {name}: {e}"))?;
+    for place in places {
+        mounts::unmount_all_until(place, until).map_err(|e| format!("delete {name}: {e}"))?;
+    }
+    Ok(())
+}
+
+/// Where a create mounts in its bundle: one that was killed may have left the layers that it was mapping.
+fn places_in(bundle: &Path) -> [PathBuf; 2] {
+    ["rootfs", "idmapped"].map(|name| bundle.join(name))
+}
+
+/// The other bundles of the namespace.
+fn beside(bundle: &Path) -> Vec<(ContainerId, PathBuf)> {
+    let entries = bundle.parent().map(fs::read_dir);
+    let entries = entries.and_then(Result::ok).into_iter().flatten().flatten();
+    let named = entries.filter_map(|entry| {
+        let id = ContainerId::parse(entry.file_name().to_str()?).ok()?;
+        Some((id, entry.path()))
+    });
+    named.collect()
 }
 
 /// Where the serving process of the bundle listens; if its `start` did not come to say so, where it would.

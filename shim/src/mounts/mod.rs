@@ -31,7 +31,7 @@ use rsrun_core::{Context, Error, Result};
 use options::Options;
 
 pub use options::IdMap;
-pub use unmount::{unmount_all, unmount_own};
+pub use unmount::{unmount_all, unmount_all_until, unmount_own};
 
 /// One mount of a Create, as containerd's snapshotter describes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

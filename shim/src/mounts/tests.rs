@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
 use rsrun_core::{Cancel, Containers};
@@ -195,6 +196,80 @@ fn mounts_that_are_stacked_on_one_place_all_go() {
     mount_all(&[bind.clone(), bind], &ground.root(), &nobody).unwrap();
     unmount_all(&ground.root()).unwrap();
     assert!(!unmount::is_mount_point(&ground.root()).unwrap());
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_mount_that_an_older_one_hides_goes_too() {
+    let ground = Ground::new("hidden");
+    let (older, root) = (ground.dir("older"), ground.root());
+    let tmpfs = |at: &Path| {
+        fs::create_dir_all(at).unwrap();
+        mount(
+            Some("tmpfs"),
+            at,
+            Some("tmpfs"),
+            MsFlags::empty(),
+            None::<&str>,
+        )
+        .unwrap();
+    };
+    tmpfs(&older);
+    // Of a shared mount nothing can be moved.
+    mount(
+        None::<&str>,
+        &older,
+        None::<&str>,
+        MsFlags::MS_PRIVATE,
+        None::<&str>,
+    )
+    .unwrap();
+    tmpfs(&root.join("a/b"));
+    mount(
+        Some(&older),
+        &root.join("a"),
+        None::<&str>,
+        MsFlags::MS_MOVE,
+        None::<&str>,
+    )
+    .unwrap();
+    unmount_all(&root).unwrap();
+    assert!(!unmount::is_mount_point(&root.join("a/b")).unwrap());
+    assert!(!unmount::is_mount_point(&root.join("a")).unwrap());
+}
+
+#[test]
+#[ignore = "needs root"]
+fn busy_mounts_are_waited_for_together() {
+    let ground = Ground::new("busy");
+    let places = ["a", "b", "c"].map(|name| ground.root().join(name));
+    let _held: Vec<fs::File> = places
+        .iter()
+        .map(|at| {
+            fs::create_dir_all(at).unwrap();
+            mount(
+                Some("tmpfs"),
+                at,
+                Some("tmpfs"),
+                MsFlags::empty(),
+                None::<&str>,
+            )
+            .unwrap();
+            fs::File::create(at.join("held")).unwrap()
+        })
+        .collect();
+    let began = Instant::now();
+    unmount_all_until(&ground.root(), began + Duration::from_millis(300)).unwrap();
+    let took = began.elapsed();
+    assert!(
+        took > Duration::from_millis(250) && took < Duration::from_secs(2),
+        "{took:?}"
+    );
+    assert!(
+        places
+            .iter()
+            .all(|at| !unmount::is_mount_point(at).unwrap())
+    );
 }
 
 #[test]

@@ -4,34 +4,42 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 use rsrun_core::{Context, Error, Result};
 
-/// How often, and how long apart, a busy mount is tried: whoever holds it is being killed.
-const TRIES: u32 = 50;
+/// How long busy mounts are tried, and how long apart: whoever holds them is being killed.
+const PATIENCE: Duration = Duration::from_millis(2500);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Mounts stacked on one place and below it, at most; more is an attack or a bug.
 const ROUNDS: u32 = 1000;
+
+/// How often all of them may be gone when they are tried: others unmount too.
+const IDLE: u32 = 3;
 
 /// Unmounts what we mounted at `target`, and what is mounted below it if that is in the way.
 pub fn unmount_own(target: &Path) -> Result<()> {
     if unmount_top(target) {
         return Ok(());
     }
-    unmount_listed(target)
+    unmount_listed(target, Instant::now() + PATIENCE)
 }
 
 /// Unmounts everything at and below `target`, deepest first, until nothing is left. Nothing there is a success.
 pub fn unmount_all(target: &Path) -> Result<()> {
+    unmount_all_until(target, Instant::now() + PATIENCE)
+}
+
+/// The same; what is busy at `until` is detached.
+pub fn unmount_all_until(target: &Path, until: Instant) -> Result<()> {
     // The table of a host with a thousand overlays takes a second to read: an empty directory has no need of it.
     if unmount_top(target) && is_bare(target) {
         return Ok(());
     }
-    unmount_listed(target)
+    unmount_listed(target, until)
 }
 
 /// Unmounts what is stacked on `target` itself; whether all of that went.
@@ -55,14 +63,21 @@ fn is_bare(target: &Path) -> bool {
 }
 
 /// The same by the mount table.
-fn unmount_listed(target: &Path) -> Result<()> {
+fn unmount_listed(target: &Path, until: Instant) -> Result<()> {
     let target = canonical(target);
+    let mut idle = 0;
     for _ in 0..ROUNDS {
         let mounted = mounted_at(&target)?;
         let Some(last) = mounted.last() else {
             return Ok(());
         };
-        unmount(last)?;
+        if !unmount_one(&mounted, until)? {
+            idle += 1;
+        }
+        if idle > IDLE {
+            let text = format!("unmount {}: something covers it", last.display());
+            return Err(Error::new(rsrun_core::ErrorKind::Internal, text));
+        }
     }
     Err(Error::new(
         rsrun_core::ErrorKind::Timeout,
@@ -73,18 +88,34 @@ fn unmount_listed(target: &Path) -> Result<()> {
     ))
 }
 
+/// Unmounts the latest that can be reached; whether there was one. A mount may lie under one that came before it, as that
+/// was moved: then it is not there by its path.
+fn unmount_one(mounted: &[PathBuf], until: Instant) -> Result<bool> {
+    for place in mounted.iter().rev() {
+        if unmount(place, until)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Whether something is mounted at `place` itself.
 pub fn is_mount_point(place: &Path) -> Result<bool> {
     let place = canonical(place);
     Ok(mounted_at(&place)?.contains(&place))
 }
 
-fn unmount(place: &Path) -> Result<()> {
-    for _ in 0..TRIES {
+/// Whether something was unmounted at `place`. Not where nothing is: it is gone already, its parent may have taken it
+/// along, or something covers the place.
+fn unmount(place: &Path, until: Instant) -> Result<bool> {
+    loop {
         match umount2(place, MntFlags::UMOUNT_NOFOLLOW) {
-            // EINVAL: it is gone already; its parent may have taken it along.
-            Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => return Ok(()),
-            Err(Errno::EBUSY | Errno::EINTR) => std::thread::sleep(PAUSE),
+            Ok(()) => return Ok(true),
+            Err(Errno::EINVAL | Errno::ENOENT) => return Ok(false),
+            Err(Errno::EBUSY | Errno::EINTR) if Instant::now() < until => {
+                std::thread::sleep(PAUSE);
+            }
+            Err(Errno::EBUSY | Errno::EINTR) => break,
             Err(errno) => {
                 return Err(Error::os(
                     errno,
@@ -96,6 +127,7 @@ fn unmount(place: &Path) -> Result<()> {
     log::warn!("{} stays busy and is detached", place.display());
     umount2(place, MntFlags::UMOUNT_NOFOLLOW | MntFlags::MNT_DETACH)
         .with(|| format!("umount2({}, MNT_DETACH)", place.display()))
+        .map(|()| true)
 }
 
 /// The path as the mount table has it; its last component is never followed.

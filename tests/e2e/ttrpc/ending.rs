@@ -19,6 +19,7 @@ pub fn cases() -> Vec<Case<ByHand>> {
         60 s: delete_after_a_crash_ends_what_runs, delete_after_a_crash_tells_the_recorded_exit,
             delete_of_what_never_was_succeeds, delete_beside_a_living_shim_leaves_it_alone,
             shutdown_without_containers_ends_the_shim, shutdown_with_containers_is_remembered,
+            the_end_does_not_overtake_an_answer, a_pod_goes_with_what_its_members_creates_left,
             sigterm_ends_the_shim_and_removes_its_socket, of_a_namespace_without_containers_no_directory_stays;
     ]
 }
@@ -177,6 +178,78 @@ fn shutdown_with_containers_is_remembered(s: &ByHand) -> Check {
     eventually("the shim ends by itself", FIVE_SECONDS, || {
         !proc::is_alive(shim)
     })
+}
+
+/// As a shim that is killed in a create leaves it: the rootfs is mounted, and there is a name without a record.
+fn a_pod_goes_with_what_its_members_creates_left(s: &ByHand) -> Check {
+    if s.places.is_runc() {
+        return skip("differs from runc: it deletes what it is asked for alone");
+    }
+    for (id, group) in [("pause", "pause"), ("work", "pause"), ("other", "other")] {
+        prepared(s, id, group)?;
+    }
+    let pause = s.task(&s.start("pause")?, "pause")?;
+    pause.create(&s.rootfs(), &Streams::default())?;
+    pause.start(INIT)?;
+    let root = Path::new("/run/containerd/rsrun").join(s.ctr_ns());
+    for id in ["work", "other"] {
+        let rootfs = s.bundle(id).join("rootfs");
+        let none = None::<&str>;
+        nix::mount::mount(
+            Some("tmpfs"),
+            &rootfs,
+            Some("tmpfs"),
+            nix::mount::MsFlags::empty(),
+            none,
+        )?;
+        std::fs::create_dir(root.join(id))?;
+    }
+    kill(shim_of(&pause)?, Signal::SIGKILL)?;
+    eventually("it has ended", FIVE_SECONDS, || serving(s).is_empty())?;
+    let (_, outcome) = s.delete("pause")?;
+    assert_eq!(outcome.stderr, "");
+    s.nothing_remains("pause")?;
+    assert!(!root.join("work").exists());
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+    let at = |id: &str| mounts.contains(&s.bundle(id).join("rootfs").display().to_string());
+    assert_eq!((at("work"), at("other")), (false, true));
+    assert!(root.join("other").exists());
+    s.delete("other")?;
+    s.nothing_remains("other")
+}
+
+/// Who deletes the last container of a pod whose end is wished already: containerd's client of 1.7 may take the answer
+/// for lost where the connection ends with it.
+fn the_end_does_not_overtake_an_answer(s: &ByHand) -> Check {
+    if s.places.is_runc() {
+        return skip("differs from runc: what is wished while there are containers is forgotten");
+    }
+    prepared(s, "pause", "pod")?;
+    prepared(s, "work", "pod")?;
+    let pause = s.task(&s.start("pause")?, "pause")?;
+    let work = s.task(&s.start("work")?, "work")?;
+    for task in [&pause, &work] {
+        task.create(&s.rootfs(), &Streams::default())?;
+        task.start(INIT)?;
+        task.kill(INIT, 9)?;
+        task.wait(INIT)?;
+    }
+    let shim = shim_of(&pause)?;
+    // So long the shim waits for who has asked whether it serves.
+    std::thread::sleep(Duration::from_millis(3200));
+    pause.delete(INIT)?;
+    pause.shutdown()?;
+    let asked = Instant::now();
+    work.delete(INIT)?;
+    std::thread::sleep(Duration::from_millis(100));
+    let serves = proc::is_alive(shim);
+    // So long it waits for the next request, and a machine may have been busy meanwhile.
+    assert!(serves || asked.elapsed() > Duration::from_secs(1));
+    match work.shutdown() {
+        Ok(()) | Err(rsrun_tests::ttrpc::Refusal::Closed) => {}
+        Err(refusal) => return fail(refusal),
+    }
+    eventually("the shim has ended", FIVE_SECONDS, || !proc::is_alive(shim))
 }
 
 fn sigterm_ends_the_shim_and_removes_its_socket(s: &ByHand) -> Check {
