@@ -281,6 +281,18 @@ fn paths(suite: &mut Suite) {
             "/no/such/file",
         )
     });
+    suite.case("documents_without_an_end_are_refused", |g| {
+        g.differs_from_runc("more than 16 MiB is refused; runc reads on")?;
+        let mut b = g.bundle();
+        b.hold();
+        for line in [
+            ["exec", "--process", "/dev/zero"],
+            ["update", "--resources", "/dev/zero"],
+        ] {
+            names(g, b.on(&line, &[]), "/dev/zero: it is larger than 16 MiB")?;
+        }
+        Ok(())
+    });
     suite.case("a_process_file_that_is_no_json_is_refused", |g| {
         let mut b = g.bundle();
         b.hold();

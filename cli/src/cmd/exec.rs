@@ -57,7 +57,7 @@ pub fn run(global: &Global, exec: &Exec) -> Result<ExitCode> {
         Some(incoming) => incoming.cancel()?,
         None => Cancel::new()?,
     };
-    let started = container.exec(&request, &cancel)?;
+    let started = container.exec(&request, &cancel).map_err(paused)?;
     super::warn(&started.warnings);
     // The container holds what it was given; the other ends must see its end, not ours.
     drop(request);
@@ -92,6 +92,16 @@ fn hand_over(
     }
 }
 
+/// There is an option for a container that is paused.
+fn paused(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::WrongStatus { found, .. } if found == "paused" => {
+            error.during("without --ignore-paused")
+        }
+        _ => error,
+    }
+}
+
 fn already_over(error: Error) -> Result<()> {
     match error.kind() {
         ErrorKind::NotFound { .. } => Ok(()),
@@ -102,8 +112,7 @@ fn already_over(error: Error) -> Result<()> {
 /// The process document: the file's, or the container's own with what the options change.
 fn document(exec: &Exec, record: &rsrun_core::store::record::Record) -> Result<String> {
     if let Some(path) = &exec.process {
-        return std::fs::read_to_string(path)
-            .map_err(|e| Error::invalid(format!("--process {}: {e}", path.display())));
+        return super::document("--process", path);
     }
     if exec.command.is_empty() {
         return Err(Error::invalid("exec: a command is needed (or --process)"));

@@ -14,7 +14,9 @@ mod spec;
 mod state;
 mod update;
 
-use std::io::Write;
+use std::fmt::Display;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -25,6 +27,9 @@ use rsrun_core::{
 };
 
 use crate::args::{self, Args, Command, Global};
+
+/// No process and no resources are near it.
+const LARGEST_DOCUMENT: u64 = 16 << 20;
 
 /// Does what the command says; the exit code is the container's for run and exec in the foreground.
 pub fn run(args: &Args) -> Result<ExitCode> {
@@ -152,6 +157,26 @@ fn own_streams() -> Result<Streams> {
         stdout: copy(std::io::stdout().as_fd())?,
         stderr: copy(std::io::stderr().as_fd())?,
     })
+}
+
+/// The document that an option names: a file, a pipe, or standard input for `-`.
+pub fn document(option: &str, path: &Path) -> Result<String> {
+    let mut text = String::new();
+    let limit = LARGEST_DOCUMENT + 1;
+    let read = match path == Path::new("-") {
+        true => std::io::stdin()
+            .lock()
+            .take(limit)
+            .read_to_string(&mut text),
+        false => File::open(path).and_then(|file| file.take(limit).read_to_string(&mut text)),
+    };
+    let failed =
+        |cause: &dyn Display| Error::invalid(format!("{option} {}: {cause}", path.display()));
+    match read {
+        Ok(_) if text.len() as u64 == limit => Err(failed(&"it is larger than 16 MiB")),
+        Ok(_) => Ok(text),
+        Err(cause) => Err(failed(&cause)),
+    }
 }
 
 /// Writes the pid beside and renames it, so that who waits for the file never reads half a number.

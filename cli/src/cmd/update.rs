@@ -1,9 +1,6 @@
 //! `update`: limits from a document or from options.
 
-use std::io::Read;
-use std::path::Path;
-
-use rsrun_core::{Error, Result};
+use rsrun_core::Result;
 use serde_json::{Map, Value, json};
 
 use super::container;
@@ -13,24 +10,10 @@ use crate::args::{Global, Update};
 pub fn run(global: &Global, update: &Update) -> Result<()> {
     let container = container(global, &update.id)?;
     let document = match &update.resources {
-        Some(path) => read(path)?,
+        Some(path) => super::document("--resources", path)?,
         None => from_options(update).to_string(),
     };
     container.update(&rsrun_core::bundle::parse_resources(document.as_bytes())?.document)
-}
-
-fn read(path: &Path) -> Result<String> {
-    let mut text = String::new();
-    let result = if path == Path::new("-") {
-        std::io::stdin()
-            .lock()
-            .take(16 << 20)
-            .read_to_string(&mut text)
-    } else {
-        std::fs::File::open(path).and_then(|file| file.take(16 << 20).read_to_string(&mut text))
-    };
-    result.map_err(|e| Error::invalid(format!("--resources {}: {e}", path.display())))?;
-    Ok(text)
 }
 
 fn from_options(update: &Update) -> Value {
