@@ -101,6 +101,7 @@ fn request(global: &Global, create: &args::Create) -> Result<CreateRequest> {
         group: None,
         rootfs_mounts: Vec::new(),
         ahead: None,
+        starts_at_once: false,
     })
 }
 

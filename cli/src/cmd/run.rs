@@ -16,7 +16,9 @@ use crate::terminal::{self, Ground};
 /// `run`
 pub fn run(global: &Global, run: &Run) -> Result<ExitCode> {
     let containers = containers(global)?;
-    let request = request(global, &run.create)?;
+    let mut request = request(global, &run.create)?;
+    // A pid has to be in its file before the program runs.
+    request.starts_at_once = run.create.pid_file.is_none();
     if run.explain {
         print(&containers.explain(&request)?)?;
         return Ok(ExitCode::SUCCESS);

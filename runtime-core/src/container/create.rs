@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use oci_spec::runtime::Spec;
@@ -16,6 +16,7 @@ use crate::cgroup::devices::{Filter, Program};
 use crate::cgroup::{self, Cgroup};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::host::Host;
+use crate::launch::conversation::Conversation;
 use crate::launch::open::Given;
 use crate::launch::{Ahead, Attendant, Launched, Setting, launch};
 use crate::plan::{self, ContainerPlan, CreateFacts, IdMaps, IdRange};
@@ -72,10 +73,16 @@ impl Containers {
             children: &self.children,
             cancel,
             ahead: &ahead,
+            gate: None,
         };
         match creation.run() {
             Ok(launched) => {
-                let Creation { record, cgroup, .. } = creation;
+                let Creation {
+                    record,
+                    cgroup,
+                    gate,
+                    ..
+                } = creation;
                 let init = Some(launched.process);
                 let children = Arc::clone(&self.children);
                 let container = Container {
@@ -84,6 +91,7 @@ impl Containers {
                     record,
                     init,
                     cgroup,
+                    gate: Mutex::new(gate),
                     children,
                     host,
                 };
@@ -251,6 +259,8 @@ struct Creation<'a> {
     children: &'a Arc<Children>,
     cancel: &'a Cancel,
     ahead: &'a Ahead,
+    /// The reader's end of a gate that is open.
+    gate: Option<OwnedFd>,
 }
 
 impl Creation<'_> {
@@ -300,6 +310,9 @@ impl Creation<'_> {
             cgroup: Some(cgroup.dir()),
             ahead: Some(self.ahead),
         };
+        let opens_gate = self.request.starts_at_once
+            && self.plan.hooks.start_container.is_empty()
+            && !Conversation::of(&self.plan.init.steps).has_console();
         let mut attendant = Steward {
             plan: self.plan,
             cgroup,
@@ -311,6 +324,7 @@ impl Creation<'_> {
             record: &mut self.record,
             children: self.children,
             cancel: self.cancel,
+            gate: opens_gate.then_some(&mut self.gate),
         };
         launch(
             &self.plan.init,
@@ -344,9 +358,21 @@ struct Steward<'a> {
     record: &'a mut Record,
     children: &'a Arc<Children>,
     cancel: &'a Cancel,
+    /// Where the gate's reader goes, if the gate is to be open when the init comes to it.
+    gate: Option<&'a mut Option<OwnedFd>>,
 }
 
 impl Steward<'_> {
+    /// The whole record is written while the child is at its mounts; it holds when there is nothing left to do for it.
+    fn stage(&mut self, init: &ProcessHandle) -> Result<()> {
+        let stat = Stat::of(init.pid()).with(|| format!("read(/proc/{}/stat)", init.pid()))?;
+        self.record.init = Some(InitFacts {
+            pid: init.pid(),
+            start_time: stat.start_time,
+        });
+        self.entry.stage_record(self.record)
+    }
+
     fn runner<'s>(&'s self, init: &'s ProcessHandle) -> Runner<'s> {
         let (children, cancel, cgroup) = (self.children, self.cancel, Some(self.cgroup));
         let host = self.host;
@@ -371,8 +397,13 @@ impl Attendant for Steward<'_> {
     }
 
     /// Beside the child's mounts; it charges nothing of its set-up to limits that are not there yet.
-    fn meanwhile(&mut self) -> Result<()> {
-        self.cgroup.apply(self.limits)
+    fn meanwhile(&mut self, init: &ProcessHandle) -> Result<()> {
+        self.cgroup.apply(self.limits)?;
+        // One that is born again in a joined pid namespace is another process when it is ready.
+        match self.plan.init.steps.contains(&Step::Reborn) {
+            true => Ok(()),
+            false => self.stage(init),
+        }
     }
 
     fn hooks_due(&mut self, init: &ProcessHandle) -> Result<()> {
@@ -404,12 +435,14 @@ impl Attendant for Steward<'_> {
             Some(filter) => self.cgroup.attach_devices(&filter)?,
             None => self.cgroup.set_devices(self.program)?,
         }
-        let stat = Stat::of(init.pid()).with(|| format!("read(/proc/{}/stat)", init.pid()))?;
-        self.record.init = Some(InitFacts {
-            pid: init.pid(),
-            start_time: stat.start_time,
-        });
-        self.entry.write_record(self.record)
+        if self.record.init.is_none() {
+            self.stage(init)?;
+        }
+        self.entry.commit_record()?;
+        if let Some(gate) = &mut self.gate {
+            **gate = Some(self.entry.open_gate()?);
+        }
+        Ok(())
     }
 
     fn listener(&mut self, init: &ProcessHandle, listener: OwnedFd) -> Result<()> {

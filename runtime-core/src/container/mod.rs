@@ -13,7 +13,7 @@ mod start;
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -102,6 +102,9 @@ pub struct CreateRequest {
     pub rootfs_mounts: Vec<PathBuf>,
     /// What was begun for it before it came; without it that is begun when config.json has been read.
     pub ahead: Option<Ahead>,
+    /// The gate is open when the init comes to it: a start follows at once, and its caller does nothing before. Not where
+    /// something has to be done in between all the same, for a terminal or for startContainer hooks.
+    pub starts_at_once: bool,
 }
 
 /// A container that was just created.
@@ -250,6 +253,8 @@ pub struct Container {
     record: Record,
     init: Option<ProcessHandle>,
     cgroup: Option<Cgroup>,
+    /// The reader's end of a gate that its creation has opened.
+    gate: Mutex<Option<OwnedFd>>,
     children: Arc<Children>,
     host: Arc<Host>,
 }
@@ -289,6 +294,7 @@ impl Container {
             record,
             init,
             cgroup,
+            gate: Mutex::default(),
             children,
             host,
         })

@@ -6,6 +6,7 @@
 //! shim, which made the init, and for a command line that did not.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -40,7 +41,15 @@ impl Container {
                 }
             }
         };
-        self.need_created()?;
+        // Who created it so knows its status, which may have changed since: its init may be through the gate.
+        let gate = self
+            .gate
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if gate.is_none() {
+            self.need_created()?;
+        }
         let Some(init) = &self.init else {
             return Err(super::finished());
         };
@@ -62,7 +71,7 @@ impl Container {
                 &runner.inside()?,
                 Status::Created,
             )
-            .and_then(|()| self.open_gate(init, cancel))
+            .and_then(|()| self.open_gate(init, gate, cancel))
             .and_then(|()| {
                 runner.run_all(
                     "poststart",
@@ -86,9 +95,17 @@ impl Container {
         }
     }
 
-    fn open_gate(&self, init: &ProcessHandle, cancel: &Cancel) -> Result<()> {
+    fn open_gate(
+        &self,
+        init: &ProcessHandle,
+        gate: Option<OwnedFd>,
+        cancel: &Cancel,
+    ) -> Result<()> {
         let launching = self.children.launching();
-        let gate = self.entry.open_gate()?;
+        let gate = match gate {
+            Some(open) => open,
+            None => self.entry.open_gate()?,
+        };
         let deadline = Instant::now() + PATIENCE;
         let _stage = cancel.stages().enter("the init's execve behind the gate");
         let ready = cancel

@@ -2,30 +2,53 @@
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Spec};
 
 use crate::bundle::Bundle;
 use crate::plan::Plan;
+use crate::plan::namespaces::flag_of;
 use crate::sys::birth::LaunchThread;
 
 const NEW_NETWORK: u64 = libc::CLONE_NEWNET as u64;
 const NEW_USERS: u64 = libc::CLONE_NEWUSER as u64;
 
+/// What Create still has to do, at most, when a network namespace is there.
+const AWAKE: Duration = Duration::from_micros(500);
+
+/// What a Create that is under way has made besides, which is had by the clone in a tenth of a millisecond.
+const BESIDES: [LinuxNamespaceType; 3] = [
+    LinuxNamespaceType::Mount,
+    LinuxNamespaceType::Ipc,
+    LinuxNamespaceType::Uts,
+];
+
 /// A launch thread that makes the container's network namespace while its plan is still being made: the kernel takes
 /// half a millisecond for one.
 #[derive(Debug, Default)]
-pub struct Ahead(Mutex<Option<LaunchThread>>);
+pub struct Ahead(Mutex<Option<Begun>>);
+
+#[derive(Debug)]
+struct Begun {
+    /// CLONE_NEW* flags that a plan must have for it.
+    namespaces: u64,
+    thread: LaunchThread,
+}
 
 impl Ahead {
-    /// Begins one where the plan of this spec will ask for it. Where it can't be begun the launch finds out the same.
+    /// Begins one where the plan of this spec will ask for it, with other namespaces of the spec. Where it can't be begun
+    /// the launch finds out the same.
     #[must_use]
     pub fn of(spec: &Spec) -> Self {
         let namespaces = spec.linux().as_ref().and_then(|l| l.namespaces().as_ref());
-        if namespaces.is_some_and(|namespaces| is_for_us(namespaces)) {
-            Self::begin(|| NEW_NETWORK)
-        } else {
-            Self::default()
+        match namespaces {
+            Some(namespaces) if is_for_us(namespaces) => {
+                let besides = BESIDES.iter().filter(|kind| is_new(namespaces, **kind));
+                let flags = besides.fold(NEW_NETWORK, |all, kind| all | flag_of(*kind));
+                Self::begin(flags, AWAKE, move || flags)
+            }
+            _ => Self::default(),
         }
     }
 
@@ -34,29 +57,45 @@ impl Ahead {
     #[must_use]
     pub fn expecting(bundle: &Path) -> Self {
         let bundle = bundle.to_owned();
-        Self::begin(move || {
+        Self::begin(NEW_NETWORK, Duration::ZERO, move || {
             let namespaces = Bundle::open(&bundle).map(|bundle| bundle.namespaces());
             let begins = namespaces.is_ok_and(|namespaces| is_for_us(&namespaces));
             if begins { NEW_NETWORK } else { 0 }
         })
     }
 
-    fn begin(namespaces: impl FnOnce() -> u64 + Send + 'static) -> Self {
-        Self(Mutex::new(LaunchThread::begin(namespaces).ok()))
+    fn begin(
+        namespaces: u64,
+        awake: Duration,
+        made: impl FnOnce() -> u64 + Send + 'static,
+    ) -> Self {
+        let thread = LaunchThread::begin(made, awake).ok();
+        Self(Mutex::new(
+            thread.map(|thread| Begun { namespaces, thread }),
+        ))
     }
 
     /// The thread, once, for a plan that can use what it has made.
     pub(super) fn thread_for(&self, plan: &Plan) -> Option<LaunchThread> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = plan.clone_flags & NEW_NETWORK != 0 && plan.clone_flags & NEW_USERS == 0;
-        if fits { kept.take() } else { None }
+        let asked = plan.clone_flags;
+        let fits = |begun: &mut Begun| asked & begun.namespaces == begun.namespaces;
+        let taken = kept.take_if(|begun| asked & NEW_USERS == 0 && fits(begun));
+        taken.map(|begun| begun.thread)
     }
 }
 
 /// Whether a new network namespace is asked for that belongs to our own user namespace; with a new user namespace it
 /// has to be made by the clone.
 fn is_for_us(namespaces: &[LinuxNamespace]) -> bool {
-    let all = || namespaces.iter();
-    all().any(|n| n.typ() == LinuxNamespaceType::Network && n.path().is_none())
-        && !all().any(|n| n.typ() == LinuxNamespaceType::User)
+    is_new(namespaces, LinuxNamespaceType::Network)
+        && !namespaces
+            .iter()
+            .any(|n| n.typ() == LinuxNamespaceType::User)
+}
+
+fn is_new(namespaces: &[LinuxNamespace], kind: LinuxNamespaceType) -> bool {
+    namespaces
+        .iter()
+        .any(|n| n.typ() == kind && n.path().is_none())
 }

@@ -4,8 +4,9 @@
 //!
 //! ```text
 //! child                               parent
-//!   AwaitAdoption  ── Adopted ──▶       writes maps, oom_score_adj, raised limits, cgroup limits
+//!   AwaitAdoption  ── Adopted ──▶       writes maps, oom_score_adj, raised limits (no step where there are none)
 //!                  ◀── Adopted ──
+//!   …                                   meanwhile writes cgroup limits
 //!   OpenConsole    ── Console+fd ─▶     keeps the master
 //!   AwaitHooks     ── HooksDue ──▶      runs prestart, createRuntime, createContainer
 //!                  ◀── HooksDue ──
@@ -47,6 +48,20 @@ impl Conversation {
     #[must_use]
     pub fn ends_with_ready(&self) -> bool {
         self.due.back().is_some_and(|due| due.wake == Wake::Ready)
+    }
+
+    /// Whether the child waits for what its parent writes.
+    #[must_use]
+    pub fn begins_with_adoption(&self) -> bool {
+        self.due
+            .front()
+            .is_some_and(|due| due.wake == Wake::Adopted)
+    }
+
+    /// Whether a terminal comes with it.
+    #[must_use]
+    pub fn has_console(&self) -> bool {
+        self.due.iter().any(|due| due.wake == Wake::Console)
     }
 
     /// Takes a byte from the socket: the wake it is, or `None` when it may not come now.

@@ -24,6 +24,7 @@ use crate::plan::{Plan, ProgramWords, step_words};
 use crate::process::{Cancel, Children, Exit, Launching, ProcessHandle};
 use crate::sys::arena::{Arena, SharedPage};
 use crate::sys::birth::{Birth, LaunchThread};
+use crate::sys::exe;
 use crate::sys::pidfd::{pidfd_getfd, pidfd_open};
 use crate::sys::procfs::Stat;
 
@@ -58,8 +59,8 @@ pub trait Attendant {
     fn adopted(&mut self, _process: &ProcessHandle) -> Result<()> {
         Ok(())
     }
-    /// It has gone on to its mounts; the next turn comes after this returns.
-    fn meanwhile(&mut self) -> Result<()> {
+    /// It goes on by itself; the next turn comes after this returns.
+    fn meanwhile(&mut self, _process: &ProcessHandle) -> Result<()> {
         Ok(())
     }
     /// Its namespaces and mounts stand, its root is not changed yet.
@@ -103,16 +104,8 @@ pub fn launch(
     let launching = setting.children.launching();
     let born = attempt(plan, program, given, setting, None, attendant);
     let (process, console) = match (born, setting.cgroup) {
-        (
-            Err(Fallen {
-                error,
-                unborn: true,
-            }),
-            Some(cgroup),
-        ) if !setting.cancel.is_triggered() => {
-            let Some(plan) = placement::after_birth(plan) else {
-                return Err(error);
-            };
+        (Err(Fallen { unborn: true, .. }), Some(cgroup)) if !setting.cancel.is_triggered() => {
+            let plan = placement::after_birth(plan);
             let here = Setting {
                 cgroup: None,
                 ..setting
@@ -235,10 +228,14 @@ fn bear(
     let ahead = setting.ahead.and_then(|ahead| ahead.thread_for(plan));
     let thread = match ahead {
         Some(thread) => Ok(thread),
-        None => LaunchThread::begin(|| 0),
+        None => LaunchThread::begin(|| 0, Duration::ZERO),
     };
     let (born, beside) = match thread {
-        Ok(thread) => thread.bear(birth, || attendant.at_birth()),
+        Ok(thread) => thread.bear(birth, || {
+            let done = attendant.at_birth();
+            exe::let_go();
+            done
+        }),
         Err(cause) => (Err(cause), Ok(())),
     };
     let pid = born.map_err(|cause| Fallen {
@@ -273,6 +270,9 @@ impl Drive<'_> {
     fn converse(&mut self, attendant: &mut dyn Attendant) -> Result<()> {
         let mut conversation = Conversation::of(&self.plan.steps);
         let ends_with_ready = conversation.ends_with_ready();
+        if !conversation.begins_with_adoption() {
+            attendant.meanwhile(&self.process)?;
+        }
         loop {
             match self.listen()? {
                 Heard::End => {
@@ -393,7 +393,7 @@ impl Drive<'_> {
             }
         }
         match due.wake {
-            Wake::Adopted => attendant.meanwhile(),
+            Wake::Adopted => attendant.meanwhile(&self.process),
             Wake::HooksDue | Wake::Console | Wake::Listener | Wake::Ready => Ok(()),
         }
     }

@@ -17,8 +17,8 @@ use nix::fcntl::OFlag;
 use rsrun_init::step::Step;
 
 use crate::error::{Context, Error, Result};
-use crate::plan::Plan;
 use crate::plan::namespaces::{CGROUP, PID};
+use crate::plan::{Plan, PlanStep};
 use crate::sys::mount::{OPEN_TREE_CLONE, open_tree};
 
 /// What clone3 is given in place of `cgroup`, if that would be in sight: the directory again, by a mount of its own
@@ -42,20 +42,26 @@ pub fn is_beyond_namespace(plan: &Plan, errno: Errno) -> bool {
     errno == Errno::ENOENT && joined
 }
 
-/// The same plan for a process that is moved when it is adopted; `None` for one that never waits for
-/// that.
-pub fn after_birth(plan: &Plan) -> Option<Plan> {
-    let waits = plan
-        .steps
-        .iter()
-        .position(|step| matches!(step, Step::AwaitAdoption))?;
+/// The same plan for a process that is moved when it is adopted.
+pub fn after_birth(plan: &Plan) -> Plan {
     let mut plan = plan.clone();
+    let mut steps = plan.steps.iter();
+    let waits = match steps.position(|step| matches!(step, Step::AwaitAdoption)) {
+        Some(waits) => waits,
+        // Nothing is to be written for it, and it has to wait all the same.
+        None => {
+            let is_first = |step: &&PlanStep| matches!(step, Step::ResetSignals | Step::Undumpable);
+            let first = plan.steps.iter().take_while(is_first).count();
+            plan.steps.insert(first, Step::AwaitAdoption);
+            first
+        }
+    };
     if plan.clone_flags & CGROUP != 0 {
         plan.clone_flags &= !CGROUP;
         plan.steps
             .insert(waits + 1, Step::Unshare { flags: CGROUP });
     }
-    Some(plan)
+    plan
 }
 
 /// Moves a process that waits for its adoption.

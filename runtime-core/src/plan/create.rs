@@ -108,7 +108,10 @@ impl Creation<'_> {
             // Seen by processes that are not ours; execve undoes it.
             self.draft.step(Step::Undumpable);
         }
-        self.draft.step(Step::AwaitAdoption);
+        if new & USER != 0 && !foreign_user {
+            self.draft.adoption.maps = maps_of(self.spec)?;
+        }
+        self.draft.await_adoption();
         self.join_on_thread()?;
         if self.namespaces.joins(TIME) {
             self.join_in_child(TIME)?;
@@ -127,7 +130,6 @@ impl Creation<'_> {
         // Never with TIME: its offsets would be fixed at birth.
         self.draft.clone_flags = new & !TIME;
         if new & USER != 0 {
-            self.draft.adoption.maps = maps_of(self.spec)?;
             self.draft.step(Step::BecomeRoot);
         }
         Ok(())

@@ -1,5 +1,7 @@
 //! A plan while it is being written: descriptors get their names, steps their order.
 
+use rsrun_init::step::Step;
+
 use super::{Adoption, FdName, FdSource, Join, Plan, PlanStep};
 
 /// A plan in the making.
@@ -32,6 +34,13 @@ impl Draft {
 
     pub(super) fn steps(&mut self, steps: impl IntoIterator<Item = PlanStep>) {
         self.steps.extend(steps);
+    }
+
+    /// Has the process wait for what its parent writes, if that is anything: two processes are woken for it.
+    pub(super) fn await_adoption(&mut self) {
+        if self.adoption != Adoption::default() {
+            self.step(Step::AwaitAdoption);
+        }
     }
 
     pub(super) fn finish(self) -> Plan {

@@ -33,11 +33,8 @@ pub fn exec(
     };
     let resolved = Resolved::read(process, &facts.defaults, &origin, host)?;
     let affinity = process.exec_cpu_affinity().as_ref();
-    let mut planned = inside(resolved, affinity, facts, ask.preserve_fds, host)?;
-    if let Some(score) = checks::oom_score_adj(process, "/oomScoreAdj")? {
-        planned.plan.adoption.oom_score_adj = Some(score);
-    }
-    Ok(planned)
+    let score = checks::oom_score_adj(process, "/oomScoreAdj")?.or(facts.oom_score_adj);
+    inside(resolved, affinity, facts, (score, ask.preserve_fds), host)
 }
 
 /// The plan of a hook that runs in the container: as confined as the container's own process, whose
@@ -60,7 +57,7 @@ pub(super) fn hook_inside(
     };
     resolved.argv = hook.argv;
     resolved.env = hook.env.unwrap_or(resolved.env);
-    inside(resolved, None, facts, 0, host)
+    inside(resolved, None, facts, (facts.oom_score_adj, 0), host)
 }
 
 /// What of a hook is executed.
@@ -74,11 +71,11 @@ fn inside(
     resolved: Resolved,
     affinity: Option<&ExecCPUAffinity>,
     facts: &ExecFacts,
-    preserve_fds: u32,
+    (oom_score_adj, preserve_fds): (Option<i32>, u32),
     host: &Host,
 ) -> Result<ProcessPlan> {
     let mut draft = Draft::default();
-    draft.adoption.oom_score_adj = facts.oom_score_adj;
+    draft.adoption.oom_score_adj = oom_score_adj;
     draft.adoption.raise = resolved.raised(host);
     draft.keep_capabilities = kept(&resolved, facts);
     enter(&mut draft, facts, &resolved, host);
@@ -120,7 +117,7 @@ fn inside(
 fn enter(draft: &mut Draft, facts: &ExecFacts, process: &Resolved, host: &Host) {
     draft.step(Step::ResetSignals);
     draft.step(Step::Undumpable);
-    draft.step(Step::AwaitAdoption);
+    draft.await_adoption();
     enter_namespaces(draft, facts.namespaces);
     if has_label(process) {
         draft.step(Step::OpenProc);

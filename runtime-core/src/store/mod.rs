@@ -206,6 +206,11 @@ impl Store {
     }
 }
 
+/// Where the next content of the file `name` is written.
+fn new_of(name: &str) -> String {
+    format!(".{name}.new")
+}
+
 fn taken(id: &ContainerId) -> Error {
     let text = format!("container with given ID already exists: {id}");
     Error::new(ErrorKind::AlreadyExists, text)
@@ -284,6 +289,16 @@ impl Entry {
     /// Writes the record.
     pub fn write_record(&self, record: &Record) -> Result<()> {
         self.replace(STATE, &record.to_json()?)
+    }
+
+    /// Writes the record beside the one that holds, until [`Self::commit_record`].
+    pub fn stage_record(&self, record: &Record) -> Result<()> {
+        self.stage(STATE, &record.to_json()?)
+    }
+
+    /// Has the record hold that was staged last.
+    pub fn commit_record(&self) -> Result<()> {
+        self.commit(STATE)
     }
 
     /// The recorded exit of the init.
@@ -402,16 +417,27 @@ impl Entry {
     }
 
     fn replace(&self, name: &str, content: &[u8]) -> Result<()> {
-        let new = format!(".{name}.new");
-        let written = self.write_new(&new, content).and_then(|()| {
-            self.put(&new, name)
-                .with(|| format!("rename({})", self.at(name)))
-        });
-        if written.is_err() {
-            // The old one stays as it was; the half-written one must not stay at all.
-            let _ = unlinkat(&self.dir, new.as_str(), UnlinkatFlags::NoRemoveDir);
-        }
-        written
+        self.stage(name, content)?;
+        self.commit(name)
+    }
+
+    fn stage(&self, name: &str, content: &[u8]) -> Result<()> {
+        let new = new_of(name);
+        let written = self.write_new(&new, content);
+        self.gone_unless(written, &new)
+    }
+
+    fn commit(&self, name: &str) -> Result<()> {
+        let new = new_of(name);
+        let put = self.put(&new, name);
+        self.gone_unless(put.with(|| format!("rename({})", self.at(name))), &new)
+    }
+
+    /// The old one stays as it was; a half-written one, or one that can't be put in its place, must not stay at all.
+    fn gone_unless(&self, done: Result<()>, new: &str) -> Result<()> {
+        done.inspect_err(|_| {
+            let _ = unlinkat(&self.dir, new, UnlinkatFlags::NoRemoveDir);
+        })
     }
 
     /// Gives the file `new` the name `name`. Where there is one already they change places, and the old one goes: for

@@ -2,22 +2,28 @@
 //!
 //! Who executes itself again starts twice, and a static program takes 0.3 ms for it where a processor is virtual: glibc
 //! asks what it can (each `cpuid` leaves the virtual machine), and two runtimes touch their pages. With
-//! `rsrun_start` as its entry point the kernel begins here, and what needs the seal is executed from it at once.
+//! `rsrun_start` as its entry point the kernel begins here, before anything has been written to the program's memory. So
+//! its file is exchanged below it (`sys::exchange`), and where the kernel refuses that it is executed again from the seal.
 //!
 //! Nothing of the process is ready: no thread-local storage, and `memcpy` and its kind are not chosen yet. So there are
 //! system calls alone, and volatile reads, of which a compiler makes no call. Whatever is not as it should be goes
 //! on into the ordinary start, whose `exe::is_sealed` and `exe::seal` do the same and have words for an error.
 
 use core::arch::{asm, naked_asm};
+use core::ptr;
+
+use std::os::fd::RawFd;
 
 use libc::c_long;
 
-use super::exe::ENTERING;
+use super::exchange::{auxiliary, exchange};
+use super::exe::{self, ENTERING};
 
 const OWN: &[u8; 15] = b"/proc/self/exe\0";
 const EMPTY: &[u8; 1] = b"\0";
 const CLONED: usize = (libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC) as usize;
 const AT_EMPTY_PATH: usize = libc::AT_EMPTY_PATH.cast_unsigned() as usize;
+pub(super) const HERE: usize = libc::AT_FDCWD.cast_unsigned() as usize;
 
 /// Size of `struct mount_attr` (mount_setattr(2), Linux 5.12), and the only one of its members that is not 0.
 const SIZE_OF_ATTRIBUTES: usize = 32;
@@ -45,10 +51,11 @@ unsafe extern "C" fn rsrun_start() {
     )
 }
 
-/// Executes this program from its seal, if it is not there and one of its words is of [`ENTERING`].
+/// Puts this program into its seal, if it is not there and one of its words is of [`ENTERING`].
 ///
 /// # Safety
-/// At `stack` are the number of arguments, their addresses, a null, those of the environment, and a null.
+/// At `stack` are the number of arguments, their addresses, a null, those of the environment, a null, and the auxiliary
+/// vector. Nothing that the program has in memory has been changed since the kernel mapped it.
 unsafe extern "C" fn enter_sealed(stack: *const usize) {
     // SAFETY: the kernel has put it there, see above.
     let (count, arguments) = unsafe { (stack.read_volatile(), stack.add(1)) };
@@ -59,61 +66,83 @@ unsafe extern "C" fn enter_sealed(stack: *const usize) {
     while at < count && !unsafe { enters(arguments.add(at).cast::<*const u8>().read_volatile()) } {
         at += 1;
     }
-    let own = OWN.as_ptr().addr();
-    let mut link = [0_u8; 2];
-    let link = [own, link.as_mut_ptr().addr(), link.len(), 0, 0];
-    // SAFETY: readlink writes two bytes at most. A detached mount is its own root, so that the link is one byte long.
-    let may_be_sealed = at == count || unsafe { call(libc::SYS_readlink, link) } == 1;
+    // SAFETY: as promised; what is found there is a text with a NUL at its end.
+    let may_be_sealed = at == count
+        || unsafe {
+            let file = auxiliary(stack, libc::AT_EXECFN);
+            begins(ptr::with_exposed_provenance(file), b"/dev/fd/")
+        };
     // SAFETY: it takes nothing.
-    if may_be_sealed || unsafe { call(libc::SYS_geteuid, [0; 5]) } != 0 {
+    if may_be_sealed || unsafe { call(libc::SYS_geteuid, [0; 6]) } != 0 {
         return;
     }
-    let here = libc::AT_FDCWD.cast_unsigned() as usize;
+    let own = OWN.as_ptr().addr();
     // SAFETY: the path is a constant that ends with a NUL.
-    let tree = unsafe { call(libc::SYS_open_tree, [here, own, CLONED, 0, 0]) };
+    let tree = unsafe { call(libc::SYS_open_tree, [HERE, own, CLONED, 0, 0, 0]) };
     let Ok(tree) = usize::try_from(tree) else {
         return;
     };
     let empty = EMPTY.as_ptr().addr();
     let attributes = READ_ONLY.as_ptr().addr();
-    let sealing = [tree, empty, AT_EMPTY_PATH, attributes, SIZE_OF_ATTRIBUTES];
+    let sealing = [
+        tree,
+        empty,
+        AT_EMPTY_PATH,
+        attributes,
+        SIZE_OF_ATTRIBUTES,
+        0,
+    ];
     let executing = [
         tree,
         empty,
         arguments.addr(),
         environment.addr(),
         AT_EMPTY_PATH,
+        0,
     ];
     // SAFETY: the path is a constant that ends with a NUL, the attributes have the length that is said; both lists are as
-    // the kernel itself has laid them out. The descriptor is ours.
+    // the kernel itself has laid them out. The descriptor is ours, and memory is as `exchange` wants it.
     unsafe {
-        if call(libc::SYS_mount_setattr, sealing) == 0 {
+        let is_sealed = call(libc::SYS_mount_setattr, sealing) == 0;
+        if is_sealed && exchange(tree, stack) {
+            exe::hold(tree as RawFd);
+            return;
+        }
+        if is_sealed {
             call(libc::SYS_execveat, executing);
         }
-        call(libc::SYS_close, [tree, 0, 0, 0, 0]);
+        call(libc::SYS_close, [tree, 0, 0, 0, 0, 0]);
     }
 }
 
 /// # Safety
 /// `word` is a text with a NUL at its end.
 unsafe fn enters(word: *const u8) -> bool {
-    ENTERING.iter().any(|name| {
-        let mut ended = name.bytes().chain([0]).enumerate();
-        // SAFETY: all bytes before this one are equal to those of `name`, none of them a NUL.
-        ended.all(|(at, byte)| unsafe { word.add(at).read_volatile() } == byte)
-    })
+    // SAFETY: as promised.
+    let is = |name: &str| unsafe {
+        begins(word, name.as_bytes()) && word.add(name.len()).read_volatile() == 0
+    };
+    ENTERING.iter().any(|name| is(name))
+}
+
+/// # Safety
+/// `text` is null, or a text with a NUL at its end.
+unsafe fn begins(text: *const u8, start: &[u8]) -> bool {
+    let mut bytes = start.iter().enumerate();
+    // SAFETY: all bytes before this one are equal to those of `start`, none of them a NUL.
+    !text.is_null() && bytes.all(|(at, byte)| unsafe { text.add(at).read_volatile() } == *byte)
 }
 
 /// # Safety
 /// The arguments are what the call of this number takes.
-unsafe fn call(number: c_long, [a, b, c, d, e]: [usize; 5]) -> isize {
+pub(super) unsafe fn call(number: c_long, [a, b, c, d, e, f]: [usize; 6]) -> isize {
     let result;
     // SAFETY: the registers of the architecture's convention; the rest is the caller's promise.
     unsafe {
         asm!(
             "syscall",
             inlateout("rax") number as isize => result,
-            in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e,
+            in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e, in("r9") f,
             lateout("rcx") _, lateout("r11") _,
             options(nostack, preserves_flags),
         );

@@ -5,7 +5,8 @@
 //! unlike a copy in a memfd.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::readlink;
@@ -16,6 +17,31 @@ use super::mount::{MOUNT_ATTR_RDONLY, MountAttr, OPEN_TREE_CLONE, mount_setattr,
 /// The commands of the command line that make a process of a container. It is this program until its execve, seen from
 /// inside; that of start is a startContainer hook.
 pub const ENTERING: [&str; 4] = ["create", "run", "exec", "start"];
+
+/// The descriptor by which a program has put itself into its seal before it began.
+static HELD: AtomicI32 = AtomicI32::new(NEVER);
+const NEVER: i32 = -1;
+const LET_GO: i32 = -2;
+
+/// Notes the descriptor that the seal is held by.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn hold(tree: RawFd) {
+    HELD.store(tree, Ordering::Relaxed);
+}
+
+/// Closes the descriptor that the seal is held by, if there is one. The mount stays with the program that runs from it,
+/// but is dissolved, for which the kernel waits (an RCU grace period): to be done while there is nothing else to do.
+pub fn let_go() {
+    let held = HELD.load(Ordering::Relaxed);
+    // Once: it stays known that there was one.
+    if held >= 0
+        && HELD
+            .compare_exchange(held, LET_GO, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
+    {
+        drop(super::fds::received(held));
+    }
+}
 
 /// A descriptor of this program's file on a detached read-only mount. Needs CAP_SYS_ADMIN.
 pub fn seal() -> nix::Result<OwnedFd> {
@@ -33,6 +59,9 @@ pub fn seal() -> nix::Result<OwnedFd> {
 
 /// Whether this program was executed from what [`seal`] gives: the root of a mount of its own, read-only.
 pub fn is_sealed() -> nix::Result<bool> {
+    if HELD.load(Ordering::Relaxed) != NEVER {
+        return Ok(true);
+    }
     let own = "/proc/self/exe";
     #[allow(
         clippy::disallowed_methods,

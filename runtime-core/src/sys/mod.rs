@@ -18,6 +18,8 @@ pub mod code;
 pub mod directory;
 #[cfg(target_arch = "x86_64")]
 mod early;
+#[cfg(target_arch = "x86_64")]
+mod exchange;
 pub mod exe;
 pub mod fds;
 pub mod heap;

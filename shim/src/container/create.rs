@@ -83,6 +83,7 @@ impl Owner {
                 Vec::new()
             },
             ahead: self.sandbox.take_ahead(),
+            starts_at_once: false,
         };
         let rootfs = call.rootfs.clone();
         let core = Arc::clone(&containers);

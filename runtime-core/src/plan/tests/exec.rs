@@ -42,7 +42,7 @@ fn an_exec_keeps_what_it_needs_and_no_more() {
     in_order(
         &plan,
         &[
-            "wait for maps",
+            "be undumpable",
             "join time",
             "set capabilities",
             "open the root",
