@@ -14,6 +14,11 @@ RSRUN_SOURCE=$PWD
 cargo build --quiet --locked -p rsrun-tests --bin rsrun-bench
 export RSRUN_BENCH_MACHINE="kernel $(uname -r), $(nproc) cores, load $(cut -d' ' -f1 /proc/loadavg), $(date -u +%Y-%m-%dT%H:%MZ)"
 program=${CARGO_TARGET_DIR:-target}/$RSRUN_TARGET/debug/rsrun-bench
+# As they are installed: what a linker has written lies in memory page by page, and each start
+# of a program maps it so.
+target=$(realpath "${CARGO_TARGET_DIR:-target}")
+install -D -t "$target/installed" "$RSRUN_BIN/rsrun" "$RSRUN_BIN/containerd-shim-rsrun-v2"
+export RSRUN_BIN=$target/installed
 # State is kept in /run by all of them. It is in memory on every machine that systemd
 # has started; where it is not, a disk would be measured.
 exec unshare --mount --propagation private bash -c '

@@ -1,6 +1,7 @@
 //! `create`: the init stands at the gate when it returns.
 
 use rsrun_core::bundle::Bundle;
+use rsrun_core::launch::Ahead;
 use rsrun_core::{Cancel, Created, Result};
 
 use super::{absolute, containers, request, write_pid_file};
@@ -11,9 +12,11 @@ use crate::terminal::{self, Ground};
 /// `create`
 pub fn run(global: &Global, create: &Create) -> Result<()> {
     let containers = containers(global)?;
+    let mut request = request(global, create)?;
+    request.ahead = Some(Ahead::of_bundle(&request.bundle));
     vet_terminal(create, Ground::Back)?;
     let cancel = Incoming::collect()?.cancel()?;
-    let created = containers.create(request(global, create)?, &cancel)?;
+    let created = containers.create(request, &cancel)?;
     let finished = hand_over(create, &created);
     if finished.is_err() {
         // Nothing is left of a create that failed.

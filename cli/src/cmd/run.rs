@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rsrun_core::launch::Ahead;
 use rsrun_core::{
     Cancel, Container, Containers, Context, Error, ErrorKind, Exit, ProcessHandle, Result,
 };
@@ -23,6 +24,7 @@ pub fn run(global: &Global, run: &Run) -> Result<ExitCode> {
         print(&containers.explain(&request)?)?;
         return Ok(ExitCode::SUCCESS);
     }
+    request.ahead = Some(Ahead::of_bundle(&request.bundle));
     create::vet_terminal(&run.create, Ground::of(&run.detach))?;
     if run.detach {
         let cancel = Incoming::collect()?.cancel()?;

@@ -1,7 +1,7 @@
 //! What of a launch can be done before its plan is made?
 
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Spec};
@@ -15,7 +15,7 @@ const NEW_NETWORK: u64 = libc::CLONE_NEWNET as u64;
 const NEW_USERS: u64 = libc::CLONE_NEWUSER as u64;
 
 /// What Create still has to do, at most, when a network namespace is there.
-const AWAKE: Duration = Duration::from_micros(500);
+const AWAKE: Duration = Duration::from_millis(1);
 
 /// What a Create that is under way has made besides, which is had by the clone in a tenth of a millisecond.
 const BESIDES: [LinuxNamespaceType; 3] = [
@@ -31,8 +31,8 @@ pub struct Ahead(Mutex<Option<Begun>>);
 
 #[derive(Debug)]
 struct Begun {
-    /// CLONE_NEW* flags that a plan must have for it.
-    namespaces: u64,
+    /// CLONE_NEW* flags that a plan must have for it, once that is known.
+    needs: Arc<OnceLock<u64>>,
     thread: LaunchThread,
 }
 
@@ -42,22 +42,28 @@ impl Ahead {
     #[must_use]
     pub fn of(spec: &Spec) -> Self {
         let namespaces = spec.linux().as_ref().and_then(|l| l.namespaces().as_ref());
-        match namespaces {
-            Some(namespaces) if is_for_us(namespaces) => {
-                let besides = BESIDES.iter().filter(|kind| is_new(namespaces, **kind));
-                let flags = besides.fold(NEW_NETWORK, |all, kind| all | flag_of(*kind));
-                Self::begin(flags, AWAKE, move || flags)
-            }
+        match namespaces.map(|namespaces| at_once(namespaces)) {
+            Some(flags) if flags != 0 => Self::begin(AWAKE, OnceLock::from(flags), move |_| flags),
             _ => Self::default(),
         }
     }
 
-    /// Begins one for a bundle that a create is about to come for. Its config.json is read on the thread; what can't
-    /// be read has nothing made, and the create tells why.
+    /// The same for a bundle for which Create is called next. Its config.json is read on the thread; what can't be read has
+    /// nothing made, and Create tells why.
+    #[must_use]
+    pub fn of_bundle(bundle: &Path) -> Self {
+        let bundle = bundle.to_owned();
+        Self::begin(AWAKE, OnceLock::new(), move |needs| {
+            let namespaces = Bundle::open(&bundle).map(|bundle| bundle.namespaces());
+            *needs.get_or_init(|| namespaces.map_or(0, |namespaces| at_once(&namespaces)))
+        })
+    }
+
+    /// Begins one for a bundle that a create will come for.
     #[must_use]
     pub fn expecting(bundle: &Path) -> Self {
         let bundle = bundle.to_owned();
-        Self::begin(NEW_NETWORK, Duration::ZERO, move || {
+        Self::begin(Duration::ZERO, OnceLock::from(NEW_NETWORK), move |_| {
             let namespaces = Bundle::open(&bundle).map(|bundle| bundle.namespaces());
             let begins = namespaces.is_ok_and(|namespaces| is_for_us(&namespaces));
             if begins { NEW_NETWORK } else { 0 }
@@ -65,24 +71,40 @@ impl Ahead {
     }
 
     fn begin(
-        namespaces: u64,
         awake: Duration,
-        made: impl FnOnce() -> u64 + Send + 'static,
+        needs: OnceLock<u64>,
+        makes: impl FnOnce(&OnceLock<u64>) -> u64 + Send + 'static,
     ) -> Self {
-        let thread = LaunchThread::begin(made, awake).ok();
-        Self(Mutex::new(
-            thread.map(|thread| Begun { namespaces, thread }),
-        ))
+        let needs = Arc::new(needs);
+        let told = Arc::clone(&needs);
+        let thread = LaunchThread::begin(move || makes(&told), awake).ok();
+        // Who only expects a create is about to sleep.
+        thread
+            .iter()
+            .filter(|_| !awake.is_zero())
+            .for_each(LaunchThread::apart);
+        Self(Mutex::new(thread.map(|thread| Begun { needs, thread })))
     }
 
-    /// The thread, once, for a plan that can use what it has made.
+    /// The thread, once, for a plan that can use what it makes.
     pub(super) fn thread_for(&self, plan: &Plan) -> Option<LaunchThread> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let asked = plan.clone_flags;
-        let fits = |begun: &mut Begun| asked & begun.namespaces == begun.namespaces;
-        let taken = kept.take_if(|begun| asked & NEW_USERS == 0 && fits(begun));
-        taken.map(|begun| begun.thread)
+        let fits = |begun: &mut Begun| {
+            let needs = begun.needs.get();
+            asked & NEW_USERS == 0 && needs.is_some_and(|needs| asked & needs == *needs)
+        };
+        kept.take_if(fits).map(|begun| begun.thread)
     }
+}
+
+/// What is made for a Create that is under way, as CLONE_NEW* flags.
+fn at_once(namespaces: &[LinuxNamespace]) -> u64 {
+    if !is_for_us(namespaces) {
+        return 0;
+    }
+    let besides = BESIDES.iter().filter(|kind| is_new(namespaces, **kind));
+    besides.fold(NEW_NETWORK, |all, kind| all | flag_of(*kind))
 }
 
 /// Whether a new network namespace is asked for that belongs to our own user namespace; with a new user namespace it

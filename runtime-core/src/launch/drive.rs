@@ -227,7 +227,10 @@ fn bear(
     let _birth = setting.children.birth();
     let ahead = setting.ahead.and_then(|ahead| ahead.thread_for(plan));
     let thread = match ahead {
-        Some(thread) => Ok(thread),
+        Some(thread) => {
+            thread.apart();
+            Ok(thread)
+        }
         None => LaunchThread::begin(|| 0, Duration::ZERO),
     };
     let (born, beside) = match thread {

@@ -11,11 +11,14 @@
 )]
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, RawFd};
+use std::os::unix::thread::JoinHandleExt;
 use std::sync::mpsc::{Receiver, RecvError, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
+use nix::unistd::Pid;
 use rsrun_init::Frozen;
 
 use super::checked;
@@ -64,6 +67,8 @@ unsafe impl Send for Portable<'_> {}
 pub struct LaunchThread {
     waits: Sender<Portable<'static>>,
     thread: JoinHandle<Result<i32, Stillborn>>,
+    /// Where it may run.
+    processors: Option<CpuSet>,
 }
 
 impl LaunchThread {
@@ -75,6 +80,7 @@ impl LaunchThread {
         awake: Duration,
     ) -> Result<Self, Stillborn> {
         let (waits, told) = channel();
+        let processors = sched_getaffinity(Pid::from_raw(0)).ok();
         let body = move || {
             block_signals().map_err(named("rt_sigprocmask"))?;
             // What can't be made here is left to the clone, which tells why if it still can't be.
@@ -87,6 +93,10 @@ impl LaunchThread {
             match told_soon(&told, awake) {
                 Ok(Portable(mut birth)) => {
                     birth.flags &= !made;
+                    if let Some(processors) = processors {
+                        // From where `apart` has put it it may go anywhere again.
+                        let _ = sched_setaffinity(Pid::from_raw(0), &processors);
+                    }
                     on_thread(&birth)
                 }
                 Err(_) => Err(failed(Errno::ECANCELED)),
@@ -98,7 +108,36 @@ impl LaunchThread {
             .spawn(body);
         let thread = thread
             .map_err(|e| failed(Errno::from_raw(e.raw_os_error().unwrap_or(libc::EAGAIN))))?;
-        Ok(Self { waits, thread })
+        Ok(Self {
+            waits,
+            thread,
+            processors,
+        })
+    }
+
+    /// Has it run on another processor than its caller, until it clones: beside each other, on one, each waits until the
+    /// other sleeps. There are machines on which the kernel leaves a new thread, and one that is woken, where its maker or
+    /// waker is, though the next processor has nothing to do (two virtual processors that share no cache, seen on 6.18).
+    pub fn apart(&self) {
+        let (Some(mut others), Ok(own)) = (self.processors, sched_getcpu()) else {
+            return;
+        };
+        let several = (0..CpuSet::count())
+            .filter(|cpu| others.is_set(*cpu) == Ok(true))
+            .nth(1);
+        if several.is_none() || others.unset(own).is_err() {
+            return;
+        }
+        let size = size_of::<CpuSet>();
+        // SAFETY: the thread is not joined yet; CpuSet is a cpu_set_t, of this size, and outlives the call. Where it can't be
+        // done it runs where it is.
+        unsafe {
+            libc::pthread_setaffinity_np(
+                self.thread.as_pthread_t(),
+                size,
+                (&raw const others).cast(),
+            );
+        }
     }
 
     /// Clones the process; returns its pid in this process's pid namespace, and what `meanwhile` did beside it.
