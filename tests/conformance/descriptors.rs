@@ -7,6 +7,8 @@ use rsrun_tests::cli::bundle::Bundle;
 use rsrun_tests::cli::runtime::finish;
 use rsrun_tests::cli::suite::Suite;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 /// More than any of these processes has.
 const NUMBERS: std::ops::Range<u32> = 3..40;
@@ -38,15 +40,28 @@ pub(crate) fn cases(suite: &mut Suite) {
             let pid = created(&b);
             // A container that may trace gets this far (CVE-2019-5736). While it is executed any file is busy, whatever
             // its mount says; so what is asked is the mount: a container keeps what it opened until the end of the last.
-            let exe = fs::File::open(format!("/proc/{pid}/exe")).expect("the binary of init");
-            let flags = nix::sys::statvfs::fstatvfs(&exe).expect("statvfs").flags();
-            let sealed = flags.contains(nix::sys::statvfs::FsFlags::ST_RDONLY);
-            let copied = fs::read_link(format!("/proc/{pid}/exe")).expect("a link");
-            assert!(
-                sealed || copied.to_string_lossy().starts_with("/memfd:"),
-                "{} is the host's own, {flags:?}",
-                copied.display()
-            );
+            let exe = PathBuf::from(format!("/proc/{pid}/exe"));
+            let own = fs::metadata(&exe).expect("the binary of init");
+            // So do its mappings, for whoever may checkpoint.
+            let mapped = fs::read_dir(format!("/proc/{pid}/map_files")).expect("its mappings");
+            let mapped = mapped.map(|entry| entry.expect("a mapping").path());
+            let of_binary = |path: &PathBuf| {
+                let file = fs::metadata(path).expect("a mapped file");
+                (file.dev(), file.ino()) == (own.dev(), own.ino())
+            };
+            let ways: Vec<_> = [exe].into_iter().chain(mapped.filter(of_binary)).collect();
+            assert!(ways.len() > 2, "{ways:?}");
+            for way in ways {
+                let file = fs::File::open(&way).expect("the binary of init");
+                let flags = nix::sys::statvfs::fstatvfs(&file).expect("statvfs").flags();
+                let sealed = flags.contains(nix::sys::statvfs::FsFlags::ST_RDONLY);
+                let copied = fs::read_link(&way).expect("a link");
+                assert!(
+                    sealed || copied.to_string_lossy().starts_with("/memfd:"),
+                    "{} is the host's own, {flags:?}",
+                    copied.display()
+                );
+            }
             Ok(())
         },
     );

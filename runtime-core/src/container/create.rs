@@ -400,9 +400,13 @@ impl Attendant for Steward<'_> {
     fn meanwhile(&mut self, init: &ProcessHandle) -> Result<()> {
         self.cgroup.apply(self.limits)?;
         // One that is born again in a joined pid namespace is another process when it is ready.
-        match self.plan.init.steps.contains(&Step::Reborn) {
-            true => Ok(()),
-            false => self.stage(init),
+        if self.plan.init.steps.contains(&Step::Reborn) {
+            return Ok(());
+        }
+        match self.stage(init) {
+            // It may have been reaped already. Why it has ended is what the conversation tells.
+            Err(_) if init.has_ended() => Ok(()),
+            staged => staged,
         }
     }
 

@@ -102,9 +102,11 @@ fn clean_group(
         clean_member(store, &name, &rootfs_mounts, until, cancel)?;
     }
     // A create that was killed before it wrote a record may have mounted all the same.
-    for (name, bundle) in beside(bundle) {
+    for (name, bundle) in creates_beside(bundle) {
         if name != *id && spec::group_of(&bundle, name.as_str()).as_ref() == Ok(&group) {
-            clean_member(store, &name, &places_in(&bundle), until, cancel)?;
+            let root = state_root(&bundle, &args.ctr_ns);
+            let store = Containers::open(&root).map_err(|e| e.to_string())?;
+            clean_member(&store, &name, &places_in(&bundle), until, cancel)?;
         }
     }
     Ok(())
@@ -131,13 +133,14 @@ fn places_in(bundle: &Path) -> [PathBuf; 2] {
     ["rootfs", "idmapped"].map(|name| bundle.join(name))
 }
 
-/// The other bundles of the namespace.
-fn beside(bundle: &Path) -> Vec<(ContainerId, PathBuf)> {
+/// The bundles of the namespace for which a shim of ours has begun a create: that notes the state root before all else.
+fn creates_beside(bundle: &Path) -> Vec<(ContainerId, PathBuf)> {
     let entries = bundle.parent().map(fs::read_dir);
     let entries = entries.and_then(Result::ok).into_iter().flatten().flatten();
     let named = entries.filter_map(|entry| {
         let id = ContainerId::parse(entry.file_name().to_str()?).ok()?;
-        Some((id, entry.path()))
+        let is_ours = entry.path().join(STATE_ROOT_FILE).is_file();
+        is_ours.then(|| (id, entry.path()))
     });
     named.collect()
 }

@@ -185,37 +185,48 @@ fn a_pod_goes_with_what_its_members_creates_left(s: &ByHand) -> Check {
     if s.places.is_runc() {
         return skip("differs from runc: it deletes what it is asked for alone");
     }
-    for (id, group) in [("pause", "pause"), ("work", "pause"), ("other", "other")] {
+    for (id, group) in [
+        ("leader", "leader"),
+        ("member", "leader"),
+        ("foreign", "leader"),
+        ("elsewhere", "elsewhere"),
+    ] {
         prepared(s, id, group)?;
     }
-    let pause = s.task(&s.start("pause")?, "pause")?;
-    pause.create(&s.rootfs(), &Streams::default())?;
-    pause.start(INIT)?;
+    let leader = s.task(&s.start("leader")?, "leader")?;
+    leader.create(&s.rootfs(), &Streams::default())?;
+    leader.start(INIT)?;
     let root = Path::new("/run/containerd/rsrun").join(s.ctr_ns());
-    for id in ["work", "other"] {
-        let rootfs = s.bundle(id).join("rootfs");
-        let none = None::<&str>;
-        nix::mount::mount(
-            Some("tmpfs"),
-            &rootfs,
-            Some("tmpfs"),
-            nix::mount::MsFlags::empty(),
-            none,
+    let place = |id: &str| s.bundle(id).join("rootfs");
+    for id in ["member", "foreign", "elsewhere"] {
+        let (flags, none) = (nix::mount::MsFlags::empty(), None::<&str>);
+        nix::mount::mount(Some("tmpfs"), &place(id), Some("tmpfs"), flags, none)?;
+    }
+    for id in ["member", "elsewhere"] {
+        // What Create does first.
+        std::fs::write(
+            s.bundle(id).join("rsrun-state-root"),
+            root.as_os_str().as_encoded_bytes(),
         )?;
         std::fs::create_dir(root.join(id))?;
     }
-    kill(shim_of(&pause)?, Signal::SIGKILL)?;
+    kill(shim_of(&leader)?, Signal::SIGKILL)?;
     eventually("it has ended", FIVE_SECONDS, || serving(s).is_empty())?;
-    let (_, outcome) = s.delete("pause")?;
+    let (_, outcome) = s.delete("leader")?;
     assert_eq!(outcome.stderr, "");
-    s.nothing_remains("pause")?;
-    assert!(!root.join("work").exists());
+    s.nothing_remains("leader")?;
+    assert!(!root.join("member").exists());
     let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
-    let at = |id: &str| mounts.contains(&s.bundle(id).join("rootfs").display().to_string());
-    assert_eq!((at("work"), at("other")), (false, true));
-    assert!(root.join("other").exists());
-    s.delete("other")?;
-    s.nothing_remains("other")
+    let at = |id: &str| mounts.contains(&place(id).display().to_string());
+    // The bundle of a shim that is none of ours stays as it is.
+    assert_eq!(
+        (at("member"), at("foreign"), at("elsewhere")),
+        (false, true, true)
+    );
+    assert!(root.join("elsewhere").exists());
+    nix::mount::umount(&place("foreign"))?;
+    s.delete("elsewhere")?;
+    s.nothing_remains("elsewhere")
 }
 
 /// Who deletes the last container of a pod whose end is wished already: containerd's client of 1.7 may take the answer
