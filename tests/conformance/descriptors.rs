@@ -3,10 +3,12 @@
 //! execve looks its program up while close-on-exec descriptors are open, and the arguments come from an image:
 //! `/proc/self/fd/N/../..` of a directory of the host is the host (CVE-2024-21626).
 use nix::unistd::Pid;
+use rsrun_core::sys::mount::{MOUNT_ATTR_RDONLY, MountAttr, mount_setattr};
 use rsrun_tests::cli::bundle::Bundle;
 use rsrun_tests::cli::runtime::finish;
 use rsrun_tests::cli::suite::Suite;
 use std::fs;
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
@@ -61,6 +63,17 @@ pub(crate) fn cases(suite: &mut Suite) {
                     "{} is the host's own, {flags:?}",
                     copied.display()
                 );
+                // A detached mount that is held still is anybody's to change who is root in a user namespace.
+                let writable = MountAttr {
+                    attr_clr: MOUNT_ATTR_RDONLY,
+                    ..MountAttr::default()
+                };
+                let changed = mount_setattr(file.as_fd(), 0, &writable);
+                assert!(
+                    changed.is_err() || g.runtime.runc.is_some(),
+                    "{}",
+                    way.display()
+                );
             }
             Ok(())
         },
@@ -74,6 +87,23 @@ pub(crate) fn cases(suite: &mut Suite) {
                 b.args(&[&by_descriptor(number, &host), "echo", "escaped"]);
                 let out = b.run();
                 assert!(out.code != 0, "{number}: {}", out.stdout);
+            }
+            Ok(())
+        },
+    );
+    suite.case(
+        "a_stream_that_the_caller_has_closed_is_the_null_device",
+        |g| {
+            for (number, shown) in [(0, 1), (1, 2), (2, 1)] {
+                let mut b = g.bundle();
+                let script = format!("(readlink /proc/$$/fd/{number}) >&{shown}; :");
+                b.args(&["/bin/sh", "-c", &script]).write();
+                let prologue = format!("exec {number}<&-; exec");
+                let mut run = g.runtime.command_after(&prologue, ["run", "--bundle"]);
+                run.arg(&b.dir).arg(&b.id);
+                let out = finish(run, &g.runtime.root);
+                let told = format!("{}{}", out.stdout, out.stderr);
+                assert_eq!((told.trim(), out.code), ("/dev/null", 0), "stream {number}");
             }
             Ok(())
         },

@@ -24,7 +24,6 @@ use crate::plan::{Plan, ProgramWords, step_words};
 use crate::process::{Cancel, Children, Exit, Launching, ProcessHandle};
 use crate::sys::arena::{Arena, SharedPage};
 use crate::sys::birth::{Birth, LaunchThread};
-use crate::sys::exe;
 use crate::sys::pidfd::{pidfd_getfd, pidfd_open};
 use crate::sys::procfs::Stat;
 
@@ -234,11 +233,7 @@ fn bear(
         None => LaunchThread::begin(|| 0, Duration::ZERO),
     };
     let (born, beside) = match thread {
-        Ok(thread) => thread.bear(birth, || {
-            let done = attendant.at_birth();
-            exe::let_go();
-            done
-        }),
+        Ok(thread) => thread.bear(birth, || attendant.at_birth()),
         Err(cause) => (Err(cause), Ok(())),
     };
     let pid = born.map_err(|cause| Fallen {

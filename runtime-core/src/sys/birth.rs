@@ -22,6 +22,7 @@ use nix::unistd::Pid;
 use rsrun_init::Frozen;
 
 use super::checked;
+use super::exe;
 use super::pidfd::{pidfd_getfd, pidfd_open};
 
 /// Enough for the interpreter (its deepest recursion is copy-up); only touched pages cost anything.
@@ -83,6 +84,7 @@ impl LaunchThread {
         let processors = sched_getaffinity(Pid::from_raw(0)).ok();
         let body = move || {
             block_signals().map_err(named("rt_sigprocmask"))?;
+            exe::let_go();
             // What can't be made here is left to the clone, which tells why if it still can't be.
             let made = Some(ahead()).filter(|wanted| *wanted != 0 && unshare(*wanted).is_ok());
             let made = made.unwrap_or(0);

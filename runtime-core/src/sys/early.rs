@@ -25,6 +25,9 @@ const CLONED: usize = (libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC) as usize
 const AT_EMPTY_PATH: usize = libc::AT_EMPTY_PATH.cast_unsigned() as usize;
 pub(super) const HERE: usize = libc::AT_FDCWD.cast_unsigned() as usize;
 
+/// The last of the standard streams.
+const STREAMS: usize = libc::STDERR_FILENO.cast_unsigned() as usize;
+
 /// Size of `struct mount_attr` (mount_setattr(2), Linux 5.12), and the only one of its members that is not 0.
 const SIZE_OF_ATTRIBUTES: usize = 32;
 const READ_ONLY: [u64; 4] = [libc::MOUNT_ATTR_RDONLY, 0, 0, 0];
@@ -104,7 +107,8 @@ unsafe extern "C" fn enter_sealed(stack: *const usize) {
     // the kernel itself has laid them out. The descriptor is ours, and memory is as `exchange` wants it.
     unsafe {
         let is_sealed = call(libc::SYS_mount_setattr, sealing) == 0;
-        if is_sealed && exchange(tree, stack) {
+        // Below it are the standard streams: one that was closed is another thing's now, and an execve gives it back.
+        if is_sealed && tree > STREAMS && exchange(tree, stack) {
             exe::hold(tree as RawFd);
             return;
         }

@@ -5,7 +5,8 @@
 //! unlike a copy in a memfd.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::sync::Once;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use nix::errno::Errno;
@@ -18,29 +19,36 @@ use super::mount::{MOUNT_ATTR_RDONLY, MountAttr, OPEN_TREE_CLONE, mount_setattr,
 /// inside; that of start is a startContainer hook.
 pub const ENTERING: [&str; 4] = ["create", "run", "exec", "start"];
 
-/// The descriptor by which a program has put itself into its seal before it began.
+/// The descriptor that the seal is held by, until the first launch.
 static HELD: AtomicI32 = AtomicI32::new(NEVER);
 const NEVER: i32 = -1;
 const LET_GO: i32 = -2;
 
-/// Notes the descriptor that the seal is held by.
+/// Notes the descriptor that the seal is held by: of a program that has put itself into it before it began.
 #[cfg(target_arch = "x86_64")]
 pub(super) fn hold(tree: RawFd) {
     HELD.store(tree, Ordering::Relaxed);
 }
 
-/// Closes the descriptor that the seal is held by, if there is one. The mount stays with the program that runs from it,
-/// but is dissolved, for which the kernel waits (an RCU grace period): to be done while there is nothing else to do.
+/// The same where it came with the birth.
+pub fn keep(tree: OwnedFd) {
+    HELD.store(tree.into_raw_fd(), Ordering::Relaxed);
+}
+
+/// Closes the descriptor that the seal is held by, if there is one. Has to be over before there is a process that a container
+/// may look at: while the detached mount is held it belongs to a mount namespace of its own, and whoever finds it by
+/// `/proc/PID/exe` and is root in a user namespace may have it be writable (mount_setattr(2)). Let go, it belongs to none, and
+/// nothing of it can be changed any more; it stays with the program that runs from it. The kernel waits for an RCU grace period.
 pub fn let_go() {
-    let held = HELD.load(Ordering::Relaxed);
-    // Once: it stays known that there was one.
-    if held >= 0
-        && HELD
-            .compare_exchange(held, LET_GO, Ordering::Relaxed, Ordering::Relaxed)
-            .is_ok()
-    {
-        drop(super::fds::received(held));
-    }
+    static ONCE: Once = Once::new();
+    // Who comes meanwhile waits for it too.
+    ONCE.call_once(|| {
+        let held = HELD.load(Ordering::Relaxed);
+        if held >= 0 {
+            HELD.store(LET_GO, Ordering::Relaxed);
+            drop(super::fds::received(held));
+        }
+    });
 }
 
 /// A descriptor of this program's file on a detached read-only mount. Needs CAP_SYS_ADMIN.

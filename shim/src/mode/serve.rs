@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::sys::signal::Signal;
-use rsrun_core::sys::fds;
 use rsrun_core::sys::heap::UnforkedHeap;
+use rsrun_core::sys::{exe, fds};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver as PipeReader;
 use tokio::net::{UnixListener, UnixStream};
@@ -69,11 +69,12 @@ pub fn run(args: &Args, heap: &'static UnforkedHeap) -> Result<(), String> {
     };
     let (listener, path) = listener(args)?;
     // Only our own `start` names the group, and leaves these beside the listener.
-    let (lease, _sealed) = if args.group.is_empty() {
-        (None, None)
+    let lease = if args.group.is_empty() {
+        None
     } else {
         let left = |number| fds::adopt(number).map_err(|e| format!("descriptor {number}: {e}"));
-        (Some(left(LEASE)?), Some(left(SEALED)?))
+        exe::keep(left(SEALED)?);
+        Some(left(LEASE)?)
     };
     // The bundle of the first container must be removable while others live.
     #[allow(clippy::disallowed_methods, reason = "before there is another thread")]

@@ -34,8 +34,8 @@ pub const LISTENER: i32 = 3;
 /// the end of the file without one when `start` was killed before, so that nobody will ever come.
 pub const LEASE: i32 = 4;
 
-/// Number of the descriptor of the sealed binary. The serving process keeps it: with its last holder the detached
-/// mount goes, which waits for an RCU grace period, milliseconds on a busy machine, and `start` is waited for.
+/// Number of the descriptor of the sealed binary. The serving process keeps it until its first launch: the kernel waits for
+/// an RCU grace period when its last holder closes it, milliseconds on a busy machine, and `start` is waited for.
 pub const SEALED: i32 = 5;
 
 /// Largest value of `oom_score_adj`.

@@ -2,9 +2,11 @@
 //! but its own (I14), no way to write the shim's binary (I12).
 
 use std::fs::{self, File};
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 
 use nix::unistd::Pid;
+use rsrun_core::sys::mount::{MOUNT_ATTR_RDONLY, MountAttr, mount_setattr};
 use rsrun_tests::by_hand::ByHand;
 use rsrun_tests::suite::{Case, Check};
 use rsrun_tests::task::{Streams, Task};
@@ -132,6 +134,13 @@ fn the_binary_of_a_parked_init_can_not_be_written(s: &ByHand) -> Check {
             .flags()
             .contains(nix::sys::statvfs::FsFlags::ST_RDONLY);
         assert!(read_only, "process {process}");
+        // A detached mount that is held still is anybody's to change who is root in a user namespace.
+        let writable = MountAttr {
+            attr_clr: MOUNT_ATTR_RDONLY,
+            ..MountAttr::default()
+        };
+        let changed = mount_setattr(File::open(&path)?.as_fd(), 0, &writable);
+        assert!(changed.is_err() || s.places.is_runc(), "process {process}");
     }
     put_away([first, second])
 }
