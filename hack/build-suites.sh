@@ -16,7 +16,8 @@ for line in sys.stdin:
     manifest, target = message["manifest_path"], message["target"]
     name = target["name"]
     if manifest.endswith("/shim/Cargo.toml"):
-        name = "root_shim"
+        # The program has no cases, and would take the place of the library.
+        name = "root_shim" if "lib" in target["kind"] else None
     elif manifest.endswith("/init/Cargo.toml"):
         name = "root_init_" + name if target["kind"] == ["test"] else None
     elif target["kind"] != ["test"]:

@@ -31,6 +31,7 @@ pub(super) fn hold(tree: RawFd) {
 }
 
 /// The same where it came with the birth.
+#[allow(clippy::disallowed_methods, reason = "let_go closes it")]
 pub fn keep(tree: OwnedFd) {
     HELD.store(tree.into_raw_fd(), Ordering::Relaxed);
 }
