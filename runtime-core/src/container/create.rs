@@ -16,7 +16,6 @@ use crate::cgroup::devices::{Filter, Program};
 use crate::cgroup::{self, Cgroup};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::host::Host;
-use crate::launch::conversation::Conversation;
 use crate::launch::open::Given;
 use crate::launch::{Ahead, Attendant, Launched, Setting, launch};
 use crate::plan::{self, ContainerPlan, CreateFacts, IdMaps, IdRange};
@@ -310,9 +309,10 @@ impl Creation<'_> {
             cgroup: Some(cgroup.dir()),
             ahead: Some(self.ahead),
         };
+        let mut steps = self.plan.init.steps.iter();
         let opens_gate = self.request.starts_at_once
             && self.plan.hooks.start_container.is_empty()
-            && !Conversation::of(&self.plan.init.steps).has_console();
+            && !steps.any(|step| matches!(step, Step::OpenConsole { .. }));
         let mut attendant = Steward {
             plan: self.plan,
             cgroup,

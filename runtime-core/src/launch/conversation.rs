@@ -58,12 +58,6 @@ impl Conversation {
             .is_some_and(|due| due.wake == Wake::Adopted)
     }
 
-    /// Whether a terminal comes with it.
-    #[must_use]
-    pub fn has_console(&self) -> bool {
-        self.due.iter().any(|due| due.wake == Wake::Console)
-    }
-
     /// Takes a byte from the socket: the wake it is, or `None` when it may not come now.
     pub fn take(&mut self, byte: u8) -> Option<Due> {
         let next = *self.due.front()?;

@@ -21,15 +21,7 @@ impl Ground {
         let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
         nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
         let dir = std::env::temp_dir().join(format!("rsrun-mounts-{}-{name}", std::process::id()));
-        fs::create_dir_all(&dir).unwrap();
-        nix::mount::mount(
-            Some("tmpfs"),
-            &dir,
-            Some("tmpfs"),
-            MsFlags::empty(),
-            None::<&str>,
-        )
-        .unwrap();
+        tmpfs(&dir);
         Self(dir)
     }
 
@@ -49,6 +41,13 @@ impl Drop for Ground {
         let _ = unmount_all(&self.0);
         let _ = fs::remove_dir_all(&self.0);
     }
+}
+
+/// A new one at this place.
+fn tmpfs(at: &Path) {
+    fs::create_dir_all(at).unwrap();
+    let (kind, none) = (Some("tmpfs"), None::<&str>);
+    mount(kind, at, kind, MsFlags::empty(), none).unwrap();
 }
 
 fn mount_of(kind: &str, source: &str, options: &[&str]) -> Mount {
@@ -203,17 +202,6 @@ fn mounts_that_are_stacked_on_one_place_all_go() {
 fn a_mount_that_an_older_one_hides_goes_too() {
     let ground = Ground::new("hidden");
     let (older, root) = (ground.dir("older"), ground.root());
-    let tmpfs = |at: &Path| {
-        fs::create_dir_all(at).unwrap();
-        mount(
-            Some("tmpfs"),
-            at,
-            Some("tmpfs"),
-            MsFlags::empty(),
-            None::<&str>,
-        )
-        .unwrap();
-    };
     tmpfs(&older);
     // Of a shared mount nothing can be moved.
     mount(
@@ -246,15 +234,7 @@ fn busy_mounts_are_waited_for_together() {
     let _held: Vec<fs::File> = places
         .iter()
         .map(|at| {
-            fs::create_dir_all(at).unwrap();
-            mount(
-                Some("tmpfs"),
-                at,
-                Some("tmpfs"),
-                MsFlags::empty(),
-                None::<&str>,
-            )
-            .unwrap();
+            tmpfs(at);
             fs::File::create(at.join("held")).unwrap()
         })
         .collect();

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
-use rsrun_tests::by_hand::{ByHand, Manner};
+use rsrun_tests::by_hand::{ByHand, Manner, Started};
 use rsrun_tests::command::eventually;
 use rsrun_tests::containerd::{SOCKETS, socket_name};
 use rsrun_tests::pace::patient;
@@ -32,6 +32,20 @@ fn orphaned(s: &ByHand, id: &str, args: &[&str]) -> Check<Task> {
     task.create(&s.rootfs(), &Streams::default())?;
     task.start(INIT)?;
     Ok(task)
+}
+
+/// Two containers that run in one shim, and what its `start` told.
+fn running_pod(s: &ByHand) -> Check<(Started, Task, Task)> {
+    prepared(s, "pause", "pod")?;
+    prepared(s, "work", "pod")?;
+    let started = s.start("pause")?;
+    let pause = s.task(&started, "pause")?;
+    let work = s.task(&s.start("work")?, "work")?;
+    for task in [&pause, &work] {
+        task.create(&s.rootfs(), &Streams::default())?;
+        task.start(INIT)?;
+    }
+    Ok((started, pause, work))
 }
 
 fn delete_after_a_crash_ends_what_runs(s: &ByHand) -> Check {
@@ -94,15 +108,7 @@ fn delete_of_what_never_was_succeeds(s: &ByHand) -> Check {
 }
 
 fn delete_beside_a_living_shim_leaves_it_alone(s: &ByHand) -> Check {
-    prepared(s, "pause", "pod")?;
-    prepared(s, "work", "pod")?;
-    let started = s.start("pause")?;
-    let pause = s.task(&started, "pause")?;
-    let work = s.task(&s.start("work")?, "work")?;
-    for task in [&pause, &work] {
-        task.create(&s.rootfs(), &Streams::default())?;
-        task.start(INIT)?;
-    }
+    let (started, pause, work) = running_pod(s)?;
     // As after every normal deletion: the container is gone, its shim is not.
     work.kill(INIT, 9)?;
     work.wait(INIT)?;
@@ -150,14 +156,7 @@ fn shutdown_without_containers_ends_the_shim(s: &ByHand) -> Check {
 }
 
 fn shutdown_with_containers_is_remembered(s: &ByHand) -> Check {
-    prepared(s, "pause", "pod")?;
-    prepared(s, "work", "pod")?;
-    let pause = s.task(&s.start("pause")?, "pause")?;
-    let work = s.task(&s.start("work")?, "work")?;
-    for task in [&pause, &work] {
-        task.create(&s.rootfs(), &Streams::default())?;
-        task.start(INIT)?;
-    }
+    let (_, pause, work) = running_pod(s)?;
     let shim = shim_of(&pause)?;
     pause.kill(INIT, 9)?;
     pause.wait(INIT)?;
@@ -235,13 +234,8 @@ fn the_end_does_not_overtake_an_answer(s: &ByHand) -> Check {
     if s.places.is_runc() {
         return skip("differs from runc: what is wished while there are containers is forgotten");
     }
-    prepared(s, "pause", "pod")?;
-    prepared(s, "work", "pod")?;
-    let pause = s.task(&s.start("pause")?, "pause")?;
-    let work = s.task(&s.start("work")?, "work")?;
+    let (_, pause, work) = running_pod(s)?;
     for task in [&pause, &work] {
-        task.create(&s.rootfs(), &Streams::default())?;
-        task.start(INIT)?;
         task.kill(INIT, 9)?;
         task.wait(INIT)?;
     }
