@@ -10,16 +10,19 @@ use crate::step::CapabilitySets;
 /// Drops from the bounding set what is not in `keep`, up to the last capability that the kernel knows.
 pub fn bound(keep: u64) -> Outcome<()> {
     for capability in 0..u64::from(u64::BITS) {
-        match raw::prctl(PrctlNumber::BoundingRead, [capability, 0, 0, 0]) {
-            Ok(0) => {}
-            Ok(_) if keep & (1 << capability) != 0 => {}
-            Ok(_) => {
-                raw::prctl(PrctlNumber::BoundingDrop, [capability, 0, 0, 0])?;
-            }
+        if keep & (1 << capability) != 0 {
+            continue;
+        }
+        match raw::prctl(PrctlNumber::BoundingDrop, [capability, 0, 0, 0]) {
+            Ok(_) => {}
             Err(failed) if failed.errno == libc::EINVAL && capability > OLDEST_LAST => {
                 return Ok(());
             }
-            Err(failed) => return Err(failed),
+            // Who may not change the set may have none of it already.
+            Err(failed) => match raw::prctl(PrctlNumber::BoundingRead, [capability, 0, 0, 0]) {
+                Ok(0) => {}
+                _ => return Err(failed),
+            },
         }
     }
     Ok(())

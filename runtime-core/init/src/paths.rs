@@ -97,6 +97,9 @@ const MOST_LINKS: u32 = 40;
 /// Makes what is missing of `path`. A link whose target is missing (`/var/run` → `/run` of an image
 /// without `/run`) means that the target is to be made, below the root again.
 fn make(root: i32, path: &CStr, missing: Missing) -> Outcome<Fd> {
+    if let Some(made) = make_last(root, path, missing)? {
+        return Ok(made);
+    }
     let mut buffers = (PathBuffer::new(), PathBuffer::new());
     buffers.0.set(&[trim_slashes(path.to_bytes())])?;
     for _ in 0..MOST_LINKS {
@@ -106,6 +109,33 @@ fn make(root: i32, path: &CStr, missing: Missing) -> Outcome<Fd> {
         buffers = (buffers.1, buffers.0);
     }
     Err(Failed::check(libc::ELOOP))
+}
+
+/// The same where only the last component is missing, as mostly. `None` where something else is, or a link that leads to
+/// nothing has its name.
+fn make_last(root: i32, path: &CStr, missing: Missing) -> Outcome<Option<Fd>> {
+    let bytes = trim_slashes(path.to_bytes());
+    let slash = bytes.iter().rposition(|byte| *byte == b'/');
+    let (before, last) = slash.map_or((&b"/"[..], bytes), |slash| split(bytes, slash));
+    let mut buffer = PathBuffer::new();
+    let before = buffer.set(&[if before.is_empty() { b"/" } else { before }])?;
+    let Ok(parent) = resolve_with(root, before, libc::O_DIRECTORY) else {
+        return Ok(None);
+    };
+    let name = Name::new(last)?;
+    let (made, extra) = match missing {
+        Missing::Directory => {
+            let made = raw::mkdirat(parent.at(), name.text(), 0o755);
+            (made, libc::O_DIRECTORY)
+        }
+        Missing::File => (new_file(&parent, name.text(), 0o644).map(drop), 0),
+    };
+    match made {
+        Ok(()) => child_of(&parent, name.text(), extra).map(Some),
+        // "." and ".." are there too.
+        Err(failed) if failed.errno == libc::EEXIST => Ok(None),
+        Err(failed) => Err(failed),
+    }
 }
 
 enum Walked {
