@@ -32,8 +32,6 @@ pub struct Host {
     pub apparmor_attributes: bool,
     /// SELinux is enabled.
     pub selinux: bool,
-    /// CPUs that are possible on it.
-    pub cpus: u32,
     /// The highest capability that the kernel knows.
     pub last_capability: u32,
     /// Our own bounding set: nothing beyond can be given.
@@ -73,16 +71,17 @@ impl Host {
             ));
         }
         let cgroup_mount = PathBuf::from("/sys/fs/cgroup");
+        let apparmor = starts_with("/sys/module/apparmor/parameters/enabled", b"Y")?;
+        let (last_capability, bounding) = bounding_set()?;
         Ok(Self {
             kernel,
             cgroup: cgroup_state(&cgroup_mount)?,
             cgroup_mount,
-            apparmor: starts_with("/sys/module/apparmor/parameters/enabled", b"Y")?,
-            apparmor_attributes: exists("/proc/self/attr/apparmor/exec")?,
+            apparmor,
+            apparmor_attributes: apparmor && exists("/proc/self/attr/apparmor/exec")?,
             selinux: exists("/sys/fs/selinux/enforce")?,
-            cpus: possible_cpus()?,
-            last_capability: number("/proc/sys/kernel/cap_last_cap")?,
-            bounding: bounding_set()?,
+            last_capability,
+            bounding,
             hard_limits: hard_limits()?,
             open_files: sys::open_files_before(),
             in_user_namespace: !is_initial_user_namespace()?,
@@ -140,15 +139,6 @@ fn if_there<T>(asked: nix::Result<T>) -> nix::Result<Option<T>> {
 }
 
 /// The first bytes of a small file of the kernel.
-fn read(path: &str) -> Result<String> {
-    read_if_there(path)?.ok_or_else(|| {
-        Error::new(
-            crate::ErrorKind::Internal,
-            format!("read {path}: it does not exist"),
-        )
-    })
-}
-
 #[allow(
     clippy::disallowed_methods,
     reason = "I11: a file of the host's kernel"
@@ -181,34 +171,21 @@ fn exists(path: &str) -> Result<bool> {
     Ok(found.is_some())
 }
 
-fn number(path: &str) -> Result<u32> {
-    let text = read(path)?;
-    text.trim().parse().map_err(|_| {
-        Error::new(
-            crate::ErrorKind::Internal,
-            format!("{path} holds {text:?}, not a number"),
-        )
-    })
-}
-
-/// `0-3` and the like: one more than the last number.
-fn possible_cpus() -> Result<u32> {
-    let list = read_if_there("/sys/devices/system/cpu/possible")?.unwrap_or_default();
-    let last = list.trim().rsplit(['-', ',']).next();
-    let last = last.and_then(|n| n.parse::<u32>().ok());
-    Ok(last.map_or(1, |n| n + 1))
-}
-
-fn bounding_set() -> Result<u64> {
-    let status = read("/proc/thread-self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
-    line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .ok_or_else(|| {
-            Error::new(
-                crate::ErrorKind::Internal,
-                "/proc/thread-self/status has no CapBnd",
-            )
-        })
+/// The highest capability that the kernel knows, and which of all we may have (PR_CAPBSET_READ, prctl(2)).
+fn bounding_set() -> Result<(u32, u64)> {
+    let (mut known, mut set) = (0, 0);
+    loop {
+        match sys::is_in_bounding_set(known) {
+            Ok(has) => set |= u64::from(has) << known,
+            // No capability of it has this number.
+            Err(Errno::EINVAL) if known > 0 => return Ok((known - 1, set)),
+            Err(errno) => return Err(Error::os(errno, format!("prctl(PR_CAPBSET_READ, {known})"))),
+        }
+        known += 1;
+        if known == u64::BITS {
+            return Ok((known - 1, set));
+        }
+    }
 }
 
 fn hard_limits() -> Result<Vec<u64>> {

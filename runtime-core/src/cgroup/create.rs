@@ -22,9 +22,9 @@ impl Cgroup {
     /// was made is removed.
     pub fn create(mount: &Mount, path: &str) -> Result<Self> {
         let mut made = Made::default();
-        let created = descend(mount, path, &mut made).and_then(|(dir, refused)| {
-            let mut cgroup = Self::held(mount, path.to_owned(), dir)?;
-            for (name, reason) in refused {
+        let created = descend(mount, path, &mut made).and_then(|bottom| {
+            let mut cgroup = Self::having(mount, path.to_owned(), bottom.dir, bottom.has)?;
+            for (name, reason) in bottom.refused {
                 if !cgroup.controllers.has(&name) {
                     cgroup.controllers.refuse(&name, reason);
                 }
@@ -68,14 +68,22 @@ impl Cgroup {
 
 type Refused = Vec<(String, String)>;
 
-fn descend(mount: &Mount, path: &str, made: &mut Made) -> Result<(OwnedFd, Refused)> {
+/// The last level of a path.
+struct Bottom {
+    dir: OwnedFd,
+    has: Controllers,
+    refused: Refused,
+}
+
+fn descend(mount: &Mount, path: &str, made: &mut Made) -> Result<Bottom> {
     let mut refused = Refused::new();
     let mut buffer = Buffer::default();
     let mut walked = String::new();
     let mut current = open_below(mount.dir(), ".").with(|| "open the root of cgroup v2")?;
+    let mut has = mount.controllers().clone();
     for part in path::components(path)? {
         if !mount.controllers().is_empty() {
-            give_controllers(current.as_fd(), &walked, &mut buffer, &mut refused)?;
+            has = give_controllers(current.as_fd(), &walked, &has, &mut buffer, &mut refused)?;
         }
         walked = format!("{walked}/{part}");
         // Before it is made: what can't be noted could not be undone.
@@ -89,22 +97,31 @@ fn descend(mount: &Mount, path: &str, made: &mut Made) -> Result<(OwnedFd, Refus
         }
         current = open_below(current.as_fd(), part).with(|| format!("open cgroup {walked}"))?;
     }
-    Ok((current, refused))
+    Ok(Bottom {
+        dir: current,
+        has,
+        refused,
+    })
 }
 
-/// Enables for the children of `dir` every controller that it has.
+/// Enables for the children of `dir` every controller that it has; gives those that are enabled then, which is what a
+/// child has. What it `may_have` is what its own parent gives; a threaded one has less.
 fn give_controllers(
     dir: BorrowedFd<'_>,
     path: &str,
+    may_have: &Controllers,
     buffer: &mut Buffer,
     refused: &mut Refused,
-) -> Result<()> {
+) -> Result<Controllers> {
     const FILE: &str = "cgroup.subtree_control";
     let given = Controllers::parse(buffer.read(dir, FILE)?.unwrap_or_default());
+    if may_have.iter().all(|name| given.has(name)) {
+        return Ok(given);
+    }
     let has = Controllers::parse(buffer.read(dir, "cgroup.controllers")?.unwrap_or_default());
     let missing: Vec<_> = has.iter().filter(|name| !given.has(name)).collect();
     if missing.is_empty() {
-        return Ok(());
+        return Ok(given);
     }
     let at = if path.is_empty() { "/" } else { path };
     // A cgroup with processes can't give most controllers (EBUSY); cpu and pids it could, and would
@@ -123,11 +140,11 @@ fn give_controllers(
                 .iter()
                 .map(|name| ((*name).to_owned(), reason.clone())),
         );
-        return Ok(());
+        return Ok(given);
     }
     // One write for all when it works: each one that changes something waits for an RCU grace period.
     if file::write(dir, FILE, &format!("+{}", missing.join(" +"))).is_ok() {
-        return Ok(());
+        return Ok(has);
     }
     for name in missing {
         if let Err(errno) = file::write(dir, FILE, &format!("+{name}")) {
@@ -135,7 +152,8 @@ fn give_controllers(
             refused.push((name.to_owned(), reason));
         }
     }
-    Ok(())
+    let given = buffer.read(dir, FILE)?.unwrap_or_default();
+    Ok(Controllers::parse(given))
 }
 
 /// What was made, so that a failure leaves nothing: parent and name of each level, outermost first.

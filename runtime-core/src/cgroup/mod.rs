@@ -79,11 +79,16 @@ impl Cgroup {
     }
 
     fn held(mount: &Mount, path: String, dir: OwnedFd) -> Result<Self> {
-        let found = nix::sys::stat::fstat(&dir).with(|| format!("fstat(cgroup {path})"))?;
         let controllers = file::Buffer::default()
             .read(dir.as_fd(), "cgroup.controllers")?
             .map(Controllers::parse)
             .unwrap_or_default();
+        Self::having(mount, path, dir, controllers)
+    }
+
+    /// The same where it is known which controllers it has.
+    fn having(mount: &Mount, path: String, dir: OwnedFd, controllers: Controllers) -> Result<Self> {
+        let found = nix::sys::stat::fstat(&dir).with(|| format!("fstat(cgroup {path})"))?;
         Ok(Self {
             full_path: format!("{}{path}", mount.root().trim_end_matches('/')),
             path,

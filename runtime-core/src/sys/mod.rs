@@ -27,6 +27,7 @@ pub mod loop_device;
 pub mod mount;
 pub mod pidfd;
 pub mod procfs;
+pub mod program;
 pub mod spawn;
 pub mod terminal;
 
@@ -61,6 +62,13 @@ pub fn rlimit(resource: u32) -> nix::Result<(u64, u64)> {
         )
     })?;
     Ok((old.rlim_cur, old.rlim_max))
+}
+
+/// Whether this thread may have the capability of this number; EINVAL for one that the kernel does not know.
+pub fn is_in_bounding_set(capability: u32) -> nix::Result<bool> {
+    // SAFETY: only numbers are passed.
+    checked(unsafe { libc::syscall(libc::SYS_prctl, libc::PR_CAPBSET_READ, capability, 0, 0, 0) })
+        .map(|has| has == 1)
 }
 
 /// `prlimit(2)` on another process: both limits of `resource`.

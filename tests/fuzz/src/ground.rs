@@ -25,7 +25,6 @@ pub fn host() -> Host {
         apparmor: true,
         apparmor_attributes: true,
         selinux: true,
-        cpus: 2,
         last_capability: 40,
         bounding: u64::MAX >> 23,
         hard_limits: vec![u64::MAX; 16],

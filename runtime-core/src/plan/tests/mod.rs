@@ -26,7 +26,6 @@ pub(super) fn host() -> Host {
         apparmor: false,
         apparmor_attributes: false,
         selinux: false,
-        cpus: 2,
         last_capability: 40,
         bounding: u64::MAX >> 23,
         hard_limits: vec![
