@@ -1,4 +1,5 @@
 //! rsrun: a runc-compatible command line over the rsrun core.
+#![cfg_attr(not(test), no_main)]
 
 mod args;
 mod cmd;
@@ -7,21 +8,22 @@ mod sealed;
 mod signals;
 mod terminal;
 
-use std::process::ExitCode;
-
 use clap::Parser;
 use rsrun_core::Context;
 use rsrun_core::sys::heap::UnforkedHeap;
+use rsrun_core::sys::program::{FAILURE, SUCCESS, Status};
 
 /// A container's process must not have this heap (see the core's `sys::heap`).
 #[global_allocator]
 static HEAP: UnforkedHeap = UnforkedHeap::new();
 
-fn main() -> ExitCode {
+rsrun_core::program!(run);
+
+fn run() -> Status {
     rsrun_core::sys::heap::keep_libc_to_one_arena();
     if let Err(error) = sealed::ensure() {
         eprintln!("rsrun: {error}");
-        return ExitCode::FAILURE;
+        return FAILURE;
     }
     let args = match args::Args::try_parse() {
         Ok(args) => args,
@@ -32,7 +34,7 @@ fn main() -> ExitCode {
         .and_then(|()| logging::start(&args.global));
     if let Err(error) = started {
         eprintln!("rsrun: {error}");
-        return ExitCode::FAILURE;
+        return FAILURE;
     }
     match cmd::run(&args) {
         Ok(code) => code,
@@ -44,9 +46,9 @@ fn main() -> ExitCode {
             }
             // runc's exec tells "could not run it" from "it ended with 1" by 255.
             if matches!(args.command, args::Command::Exec(_)) {
-                ExitCode::from(255)
+                255
             } else {
-                ExitCode::FAILURE
+                FAILURE
             }
         }
     }
@@ -58,12 +60,8 @@ fn raise_open_files() -> rsrun_core::Result<()> {
 }
 
 /// clap's own texts; like runc, help and version succeed and everything else is status 1.
-fn usage(error: &clap::Error) -> ExitCode {
+fn usage(error: &clap::Error) -> Status {
     // Nothing can be done about a closed stdout.
     let _ = error.print();
-    if error.use_stderr() {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    }
+    if error.use_stderr() { FAILURE } else { SUCCESS }
 }

@@ -86,22 +86,6 @@ impl Bundle {
         parse_spec(&text).with(|| format!("parse {}", name.display()))
     }
 
-    /// Whether the process is to have a terminal: for who has to refuse that before anything is made. Of a
-    /// document that can't be read nothing is wanted; `load` tells what is wrong with it.
-    #[must_use]
-    pub fn wants_terminal(&self) -> bool {
-        #[derive(serde::Deserialize)]
-        struct Shallow {
-            process: ShallowProcess,
-        }
-        #[derive(serde::Deserialize)]
-        struct ShallowProcess {
-            terminal: bool,
-        }
-        self.glance()
-            .is_some_and(|spec: Shallow| spec.process.terminal)
-    }
-
     /// The namespaces that are listed: for who prepares some of them. Of a document that can't be read there are none;
     /// `load` tells what is wrong with it.
     #[must_use]
@@ -114,13 +98,9 @@ impl Bundle {
         struct ShallowLinux {
             namespaces: Vec<LinuxNamespace>,
         }
-        self.glance()
+        let text = self.read("config.json").ok();
+        text.and_then(|text| serde_json::from_slice(&text).ok())
             .map_or_else(Vec::new, |spec: Shallow| spec.linux.namespaces)
-    }
-
-    /// A few members of config.json, if it can be read and they are well-formed; the rest is skipped.
-    fn glance<T: DeserializeOwned>(&self) -> Option<T> {
-        serde_json::from_slice(&self.read("config.json").ok()?).ok()
     }
 
     fn read(&self, name: &str) -> Result<Vec<u8>> {

@@ -31,13 +31,12 @@ mod status_code;
 mod task;
 mod wire;
 
-use std::process::ExitCode;
-
 use rsrun_core::sys::heap::UnforkedHeap;
+use rsrun_core::sys::program::{FAILURE, SUCCESS, Status};
 
 /// What the program does. `heap` is its global allocator, which gives memory back when there is little to do;
 /// `revision` names what it was built from.
-pub fn main(heap: &'static UnforkedHeap, revision: &str) -> ExitCode {
+pub fn main(heap: &'static UnforkedHeap, revision: &str) -> Status {
     let outcome = args::parse(std::env::args().skip(1)).and_then(|args| {
         if args.help {
             print!("{}", args::USAGE);
@@ -60,7 +59,7 @@ pub fn main(heap: &'static UnforkedHeap, revision: &str) -> ExitCode {
         }
     });
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => SUCCESS,
         Err(text) => {
             if log::max_level() == log::LevelFilter::Off {
                 // The only word on stderr: containerd shows all of it to the user.
@@ -68,7 +67,7 @@ pub fn main(heap: &'static UnforkedHeap, revision: &str) -> ExitCode {
             } else {
                 log::error!("{text}");
             }
-            ExitCode::FAILURE
+            FAILURE
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Do list, ps, spec, features, events, version and the log speak as those who parse runc's expect?
+use rsrun_tests::cli::runtime::finish;
 use rsrun_tests::cli::suite::{Suite, skip};
 use serde_json::{Value, json};
 use std::fs;
+use std::process::Command;
 
 pub(crate) fn cases(suite: &mut Suite) {
     lists(suite);
@@ -366,6 +368,20 @@ fn logs(suite: &mut Suite) {
                 .expect("a log")
                 .starts_with("before\n")
         );
+        Ok(())
+    });
+    suite.case("a_log_does_not_take_the_place_of_a_closed_stream", |g| {
+        let b = g.bundle();
+        let log = b.dir.join("log");
+        let mut command = Command::new("sh");
+        command.args(["-c", r#"exec "$@" <&- >&- 2>&-"#, "sh"]);
+        command.arg(&b.runtime().path).arg("--log").arg(&log);
+        command.args(["state", "no-such-container"]);
+        assert_ne!(finish(command, &b.dir).code, 0);
+        let log = fs::read_to_string(&log).expect("a log");
+        // What it tells people is no line of it.
+        assert!(log.lines().all(|line| line.starts_with("time=")), "{log}");
+        assert_eq!(log.lines().count(), 1, "{log}");
         Ok(())
     });
     suite.case("a_run_that_works_says_nothing_of_its_own", |g| {

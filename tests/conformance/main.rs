@@ -24,6 +24,7 @@ mod limits;
 mod mount_options;
 mod mounts;
 mod namespaces;
+mod procfs;
 mod records;
 mod rootfs;
 mod seccomp;
@@ -50,6 +51,7 @@ fn main() -> std::process::ExitCode {
         rootfs::cases(&mut suite);
         chroots::cases(&mut suite);
         descriptors::cases(&mut suite);
+        procfs::cases(&mut suite);
         devices::cases(&mut suite);
         seccomp::cases(&mut suite);
         sysctls::cases(&mut suite);

@@ -1,20 +1,20 @@
 //! `create`: the init stands at the gate when it returns.
 
 use rsrun_core::bundle::Bundle;
-use rsrun_core::launch::Ahead;
-use rsrun_core::{Cancel, Created, Result};
+use rsrun_core::launch::{Ahead, Soon};
+use rsrun_core::{Cancel, Context, CreateRequest, Created, Result};
 
-use super::{absolute, containers, request, write_pid_file};
+use super::{containers, request, write_pid_file};
 use crate::args::{Create, Global};
 use crate::signals::Incoming;
 use crate::terminal::{self, Ground};
 
 /// `create`
 pub fn run(global: &Global, create: &Create) -> Result<()> {
+    let soon = Ahead::soon();
     let containers = containers(global)?;
     let mut request = request(global, create)?;
-    request.ahead = Some(Ahead::of_bundle(&request.bundle));
-    vet_terminal(create, Ground::Back)?;
+    read(&mut request, create, Ground::Back, soon)?;
     let cancel = Incoming::collect()?.cancel()?;
     let created = containers.create(request, &cancel)?;
     let finished = hand_over(create, &created);
@@ -25,11 +25,22 @@ pub fn run(global: &Global, create: &Create) -> Result<()> {
     finished
 }
 
-/// Refuses a terminal that has nowhere to go.
-pub fn vet_terminal(create: &Create, ground: Ground) -> Result<()> {
-    let bundle = Bundle::open(&absolute(&create.bundle)?)?;
+/// Reads config.json, begins what can be done ahead, and refuses a terminal that has nowhere to go.
+pub fn read(
+    request: &mut CreateRequest,
+    create: &Create,
+    ground: Ground,
+    soon: Soon,
+) -> Result<()> {
+    let loaded = Bundle::open(&request.bundle)
+        .and_then(|bundle| bundle.load())
+        .with(|| format!("create container {}", request.id))?;
+    request.ahead = Some(soon.of(&loaded.document));
+    let process = loaded.document.process().as_ref();
+    let wanted = process.and_then(|process| process.terminal());
+    request.loaded = Some(loaded);
     terminal::vet(
-        bundle.wants_terminal(),
+        wanted.unwrap_or(false),
         ground,
         create.console_socket.as_deref(),
     )

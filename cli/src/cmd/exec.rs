@@ -1,9 +1,9 @@
 //! `exec`: one more process in a container.
 
 use std::os::fd::OwnedFd;
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use rsrun_core::sys::program::{SUCCESS, Status};
 use rsrun_core::{
     Cancel, ContainerId, Context, Error, ErrorKind, ExecRequest, ProcessHandle, Result, Streams,
 };
@@ -19,7 +19,7 @@ use crate::terminal::{self, Ground};
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// `exec`
-pub fn run(global: &Global, exec: &Exec) -> Result<ExitCode> {
+pub fn run(global: &Global, exec: &Exec) -> Result<Status> {
     let containers = containers(global)?;
     let container = containers.get(&ContainerId::parse(&exec.id)?)?;
     let text = document(exec, container.record())?;
@@ -64,7 +64,7 @@ pub fn run(global: &Global, exec: &Exec) -> Result<ExitCode> {
     let process = &started.process;
     let outcome = hand_over(exec, process, started.console).and_then(|console| {
         let Some(incoming) = &incoming else {
-            return Ok(ExitCode::SUCCESS);
+            return Ok(SUCCESS);
         };
         if let Some(master) = console {
             terminal::relay(master, process, incoming)?;

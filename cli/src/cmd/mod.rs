@@ -18,10 +18,10 @@ use std::fmt::Display;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rsrun_core::sys::fds;
+use rsrun_core::sys::program::{SUCCESS, Status};
 use rsrun_core::{
     Container, ContainerId, Containers, CreateRequest, Error, ErrorKind, Result, Streams,
 };
@@ -32,7 +32,7 @@ use crate::args::{self, Args, Command, Global};
 const LARGEST_DOCUMENT: u64 = 16 << 20;
 
 /// Does what the command says; the exit code is the container's for run and exec in the foreground.
-pub fn run(args: &Args) -> Result<ExitCode> {
+pub fn run(args: &Args) -> Result<Status> {
     let global = &args.global;
     match &args.command {
         Command::Spec(spec) => spec::run(spec),
@@ -54,7 +54,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         Command::Checkpoint(_) => Err(unsupported("checkpoint")),
         Command::Restore(_) => Err(unsupported("restore")),
     }
-    .map(|()| ExitCode::SUCCESS)
+    .map(|()| SUCCESS)
 }
 
 fn unsupported(command: &str) -> Error {
@@ -100,6 +100,7 @@ fn request(global: &Global, create: &args::Create) -> Result<CreateRequest> {
         systemd_cgroup: global.systemd_cgroup,
         group: None,
         rootfs_mounts: Vec::new(),
+        loaded: None,
         ahead: None,
         starts_at_once: false,
     })
@@ -214,8 +215,8 @@ fn to_json(value: &impl serde::Serialize) -> Result<String> {
     serde_json::to_string_pretty(value).map_err(|e| Error::new(ErrorKind::Internal, e.to_string()))
 }
 
-fn exit_code(code: u32) -> ExitCode {
-    ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
+fn exit_code(code: u32) -> Status {
+    Status::try_from(code).unwrap_or(Status::MAX)
 }
 
 /// A time as RFC 3339 with nanoseconds, UTC.

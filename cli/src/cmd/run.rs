@@ -1,10 +1,10 @@
 //! `run`: create and start; in the foreground also wait and delete.
 
 use std::os::fd::AsFd;
-use std::process::ExitCode;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rsrun_core::launch::Ahead;
+use rsrun_core::sys::program::{SUCCESS, Status};
 use rsrun_core::{
     Cancel, Container, Containers, Context, Error, ErrorKind, Exit, ProcessHandle, Result,
 };
@@ -15,24 +15,24 @@ use crate::signals::Incoming;
 use crate::terminal::{self, Ground};
 
 /// `run`
-pub fn run(global: &Global, run: &Run) -> Result<ExitCode> {
+pub fn run(global: &Global, run: &Run) -> Result<Status> {
+    let soon = Ahead::soon();
     let containers = containers(global)?;
     let mut request = request(global, &run.create)?;
     // A pid has to be in its file before the program runs.
     request.starts_at_once = run.create.pid_file.is_none();
     if run.explain {
         print(&containers.explain(&request)?)?;
-        return Ok(ExitCode::SUCCESS);
+        return Ok(SUCCESS);
     }
-    request.ahead = Some(Ahead::of_bundle(&request.bundle));
-    create::vet_terminal(&run.create, Ground::of(&run.detach))?;
+    create::read(&mut request, &run.create, Ground::of(&run.detach), soon)?;
     if run.detach {
         let cancel = Incoming::collect()?.cancel()?;
         let created = containers.create(request, &cancel)?;
         return undone_on_failure(&containers, &created.container, || {
             create::hand_over(&run.create, &created)?;
             created.container.start(&cancel)?;
-            Ok(ExitCode::SUCCESS)
+            Ok(SUCCESS)
         });
     }
     if !run.no_subreaper {
@@ -52,7 +52,7 @@ pub fn run(global: &Global, run: &Run) -> Result<ExitCode> {
     undone_on_failure(&containers, container, || {
         write_pid_file(run.create.pid_file.as_deref(), container.pid())?;
         container.start(&cancel)?;
-        Ok(ExitCode::SUCCESS)
+        Ok(SUCCESS)
     })?;
     let exit = wait(&containers, container, console, &incoming)?;
     if run.keep {

@@ -32,6 +32,8 @@ pub struct Page {
     pub listener: AtomicI32,
     /// Set by the parent once it has the listener: the child goes on.
     pub listener_taken: AtomicU32,
+    /// Number of the child's own procfs, or -1.
+    pub procfs: AtomicI32,
     /// Host pid of the process that `Step::Reborn` made; 0 before.
     pub reborn: AtomicI32,
     /// Index of the candidate that `FindProgram` chose; u32::MAX before.

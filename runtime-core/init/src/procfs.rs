@@ -2,6 +2,7 @@
 //! over its files (CVE-2025-52881); what the child writes to or reopens through /proc goes through it alone.
 
 use core::ffi::CStr;
+use core::sync::atomic::Ordering;
 
 use crate::enter::Child;
 use crate::mounts::{PROC_ROOT_INO, PROC_SUPER_MAGIC};
@@ -17,6 +18,11 @@ pub fn open(child: &mut Child<'_>) -> Outcome<()> {
         other => other,
     };
     child.proc = opened?.keep();
+    child
+        .frozen
+        .page
+        .procfs
+        .store(child.proc, Ordering::Release);
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use oci_spec::runtime::Spec;
 use rsrun_init::step::Step;
 
 use super::hooks::Runner;
-use super::{Container, Containers, CreateRequest, Created, KILL_PATIENCE, Status};
+use super::{Container, Containers, CreateRequest, Created, KILL_PATIENCE, OpenGate, Status};
 use super::{hooks, lookups};
 use crate::bundle::Bundle;
 use crate::cgroup::devices::{Filter, Program};
@@ -38,11 +38,13 @@ impl Containers {
     }
 
     fn create_named(&self, mut request: CreateRequest, cancel: &Cancel) -> Result<Created> {
-        let host = self.host()?;
-        let bundle = Bundle::open(&request.bundle)?;
-        let loaded = bundle.load()?;
+        let loaded = match request.loaded.take() {
+            Some(loaded) => loaded,
+            None => Bundle::open(&request.bundle)?.load()?,
+        };
         let mut spec = loaded.document;
         let ahead = request.ahead.take().unwrap_or_else(|| Ahead::of(&spec));
+        let host = self.host()?;
         add_environment(&mut spec, &request.extra_env);
         self.fill_in_maps(&mut spec, cancel)?;
         let kept = || {
@@ -82,6 +84,10 @@ impl Containers {
                     gate,
                     ..
                 } = creation;
+                let gate = gate.map(|reader| OpenGate {
+                    reader,
+                    _procfs: launched.procfs,
+                });
                 let init = Some(launched.process);
                 let children = Arc::clone(&self.children);
                 let container = Container {
@@ -203,10 +209,15 @@ fn cgroup_path(
     request: &CreateRequest,
     plan: &ContainerPlan,
 ) -> Result<String> {
-    let own = mount.own_cgroup()?;
+    let asked = plan.cgroup.path.as_deref();
+    // An absolute path does not depend on it.
+    let own = match asked {
+        Some(path) if path.starts_with('/') => None,
+        _ => mount.own_cgroup()?,
+    };
     cgroup::resolve(
         plan.cgroup.driver,
-        plan.cgroup.path.as_deref(),
+        asked,
         request.id.as_str(),
         own.as_deref(),
     )
@@ -431,6 +442,11 @@ impl Attendant for Steward<'_> {
             &runner.before_pivot(),
             Status::Creating,
         )
+    }
+
+    /// Who waits for the end of the program waits for that instance's too, if the program's execve is what ends it.
+    fn keeps_procfs(&self) -> bool {
+        self.gate.is_some()
     }
 
     /// The device program comes last: it would deny the nodes that the child has just made.

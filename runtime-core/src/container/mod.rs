@@ -17,8 +17,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use oci_spec::runtime::{LinuxResources, Process};
+use oci_spec::runtime::{LinuxResources, Process, Spec};
 
+use crate::bundle::Loaded;
 use crate::cgroup::devices::Program;
 use crate::cgroup::{Cgroup, Mount, Stats};
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -100,6 +101,8 @@ pub struct CreateRequest {
     pub group: Option<String>,
     /// Mount points that the caller made for the root filesystem, unmounted by delete after a crash.
     pub rootfs_mounts: Vec<PathBuf>,
+    /// config.json, where it has been read already.
+    pub loaded: Option<Loaded<Spec>>,
     /// What was begun for it before it came; without it that is begun when config.json has been read.
     pub ahead: Option<Ahead>,
     /// The gate is open when the init comes to it: a start follows at once, and its caller does nothing before. Not where
@@ -253,10 +256,18 @@ pub struct Container {
     record: Record,
     init: Option<ProcessHandle>,
     cgroup: Option<Cgroup>,
-    /// The reader's end of a gate that its creation has opened.
-    gate: Mutex<Option<OwnedFd>>,
+    /// The gate, where its creation has opened it.
+    gate: Mutex<Option<OpenGate>>,
     children: Arc<Children>,
     host: Arc<Host>,
+}
+
+/// A gate that was opened before the init came to it.
+#[derive(Debug)]
+struct OpenGate {
+    reader: OwnedFd,
+    /// The init's, which is dropped when its program runs.
+    _procfs: Option<OwnedFd>,
 }
 
 impl Container {

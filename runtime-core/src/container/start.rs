@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::poll::PollFlags;
 
 use super::hooks::Runner;
-use super::{Container, KILL_PATIENCE, Status};
+use super::{Container, KILL_PATIENCE, OpenGate, Status};
 use crate::error::{Context, Error, ErrorKind, Result, errno_text};
 use crate::process::{Cancel, Exit, ProcessHandle};
 use crate::sys::procfs::Stat;
@@ -98,13 +98,13 @@ impl Container {
     fn open_gate(
         &self,
         init: &ProcessHandle,
-        gate: Option<OwnedFd>,
+        gate: Option<OpenGate>,
         cancel: &Cancel,
     ) -> Result<()> {
         let launching = self.children.launching();
-        let gate = match gate {
-            Some(open) => open,
-            None => self.entry.open_gate()?,
+        let (gate, _procfs) = match gate {
+            Some(OpenGate { reader, _procfs }) => (reader, _procfs),
+            None => (self.entry.open_gate()?, None),
         };
         let deadline = Instant::now() + PATIENCE;
         let _stage = cancel.stages().enter("the init's execve behind the gate");

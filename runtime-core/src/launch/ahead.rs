@@ -1,7 +1,8 @@
 //! What of a launch can be done before its plan is made?
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Spec};
@@ -9,7 +10,7 @@ use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Spec};
 use crate::bundle::Bundle;
 use crate::plan::Plan;
 use crate::plan::namespaces::flag_of;
-use crate::sys::birth::LaunchThread;
+use crate::sys::birth::{LaunchThread, told_soon};
 
 const NEW_NETWORK: u64 = libc::CLONE_NEWNET as u64;
 const NEW_USERS: u64 = libc::CLONE_NEWUSER as u64;
@@ -31,8 +32,8 @@ pub struct Ahead(Mutex<Option<Begun>>);
 
 #[derive(Debug)]
 struct Begun {
-    /// CLONE_NEW* flags that a plan must have for it, once that is known.
-    needs: Arc<OnceLock<u64>>,
+    /// CLONE_NEW* flags that a plan must have for it.
+    needs: u64,
     thread: LaunchThread,
 }
 
@@ -43,41 +44,34 @@ impl Ahead {
     pub fn of(spec: &Spec) -> Self {
         let namespaces = spec.linux().as_ref().and_then(|l| l.namespaces().as_ref());
         match namespaces.map(|namespaces| at_once(namespaces)) {
-            Some(flags) if flags != 0 => Self::begin(AWAKE, OnceLock::from(flags), move |_| flags),
+            Some(flags) if flags != 0 => Self::begin(AWAKE, flags, move || flags),
             _ => Self::default(),
         }
     }
 
-    /// The same for a bundle for which Create is called next. Its config.json is read on the thread; what can't be read has
-    /// nothing made, and Create tells why.
+    /// Begins one for a spec that is about to be read.
     #[must_use]
-    pub fn of_bundle(bundle: &Path) -> Self {
-        let bundle = bundle.to_owned();
-        Self::begin(AWAKE, OnceLock::new(), move |needs| {
-            let namespaces = Bundle::open(&bundle).map(|bundle| bundle.namespaces());
-            *needs.get_or_init(|| namespaces.map_or(0, |namespaces| at_once(&namespaces)))
-        })
+    pub fn soon() -> Soon {
+        let (tells, told) = channel();
+        Soon {
+            ahead: Self::begin(AWAKE, 0, move || told_soon(&told, AWAKE).unwrap_or(0)),
+            tells,
+        }
     }
 
     /// Begins one for a bundle that a create will come for.
     #[must_use]
     pub fn expecting(bundle: &Path) -> Self {
         let bundle = bundle.to_owned();
-        Self::begin(Duration::ZERO, OnceLock::from(NEW_NETWORK), move |_| {
+        Self::begin(Duration::ZERO, NEW_NETWORK, move || {
             let namespaces = Bundle::open(&bundle).map(|bundle| bundle.namespaces());
             let begins = namespaces.is_ok_and(|namespaces| is_for_us(&namespaces));
             if begins { NEW_NETWORK } else { 0 }
         })
     }
 
-    fn begin(
-        awake: Duration,
-        needs: OnceLock<u64>,
-        makes: impl FnOnce(&OnceLock<u64>) -> u64 + Send + 'static,
-    ) -> Self {
-        let needs = Arc::new(needs);
-        let told = Arc::clone(&needs);
-        let thread = LaunchThread::begin(move || makes(&told), awake).ok();
+    fn begin(awake: Duration, needs: u64, makes: impl FnOnce() -> u64 + Send + 'static) -> Self {
+        let thread = LaunchThread::begin(makes, awake).ok();
         // Who only expects a create is about to sleep.
         thread
             .iter()
@@ -90,11 +84,30 @@ impl Ahead {
     pub(super) fn thread_for(&self, plan: &Plan) -> Option<LaunchThread> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let asked = plan.clone_flags;
-        let fits = |begun: &mut Begun| {
-            let needs = begun.needs.get();
-            asked & NEW_USERS == 0 && needs.is_some_and(|needs| asked & needs == *needs)
-        };
+        let fits = |begun: &mut Begun| asked & NEW_USERS == 0 && asked & begun.needs == begun.needs;
         kept.take_if(fits).map(|begun| begun.thread)
+    }
+}
+
+/// A launch thread that waits for what to make.
+#[derive(Debug)]
+pub struct Soon {
+    ahead: Ahead,
+    tells: Sender<u64>,
+}
+
+impl Soon {
+    /// Has it make what the plan of this spec will ask for.
+    #[must_use]
+    pub fn of(self, spec: &Spec) -> Ahead {
+        let namespaces = spec.linux().as_ref().and_then(|l| l.namespaces().as_ref());
+        let needs = namespaces.map_or(0, |namespaces| at_once(namespaces));
+        let mut begun = self.ahead.0.lock().unwrap_or_else(PoisonError::into_inner);
+        begun.iter_mut().for_each(|begun| begun.needs = needs);
+        drop(begun);
+        // Nobody hears it where no thread could be begun.
+        let _ = self.tells.send(needs);
+        self.ahead
     }
 }
 

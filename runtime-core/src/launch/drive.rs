@@ -8,22 +8,20 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::PollFlags;
-use nix::sys::socket::{
-    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, send, socketpair,
-};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, send};
 use rsrun_init::step::Wake;
 
 use super::ahead::Ahead;
+use super::birth::{Born, bear, wake_pair};
 use super::conversation::{Conversation, Due};
-use super::open::{Given, Held, open_all};
+use super::open::{Given, open_all};
 use super::userns::userns_with;
 use super::{adopt, placement, report};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::freeze::freeze;
 use crate::plan::{Plan, ProgramWords, step_words};
 use crate::process::{Cancel, Children, Exit, Launching, ProcessHandle};
-use crate::sys::arena::{Arena, SharedPage};
-use crate::sys::birth::{Birth, LaunchThread};
+use crate::sys::arena::SharedPage;
+use crate::sys::birth::Ending;
 use crate::sys::pidfd::{pidfd_getfd, pidfd_open};
 use crate::sys::procfs::Stat;
 
@@ -66,6 +64,10 @@ pub trait Attendant {
     fn hooks_due(&mut self, _process: &ProcessHandle) -> Result<()> {
         Ok(())
     }
+    /// Whether the process's own procfs is to outlive its execve, for who created it.
+    fn keeps_procfs(&self) -> bool {
+        false
+    }
     /// Nothing but the gate is left.
     fn ready(&mut self, _process: &ProcessHandle) -> Result<()> {
         Ok(())
@@ -88,6 +90,8 @@ pub struct Launched {
     pub process: ProcessHandle,
     /// The master of its terminal.
     pub console: Option<OwnedFd>,
+    /// Its own procfs, if the attendant wanted it: the last who closes it waits until the kernel has taken the instance away.
+    pub procfs: Option<OwnedFd>,
     /// Keeps an early exit until the process has been registered.
     pub launching: Launching,
 }
@@ -102,7 +106,7 @@ pub fn launch(
 ) -> Result<Launched> {
     let launching = setting.children.launching();
     let born = attempt(plan, program, given, setting, None, attendant);
-    let (process, console) = match (born, setting.cgroup) {
+    let standing = match (born, setting.cgroup) {
         (Err(Fallen { unborn: true, .. }), Some(cgroup)) if !setting.cancel.is_triggered() => {
             let plan = placement::after_birth(plan);
             let here = Setting {
@@ -115,16 +119,24 @@ pub fn launch(
     }
     .map_err(|fallen| fallen.error)?;
     Ok(Launched {
-        process,
-        console,
+        process: standing.process,
+        console: standing.console,
+        procfs: standing.procfs,
         launching,
     })
 }
 
+/// What one try has come to.
+struct Standing {
+    process: ProcessHandle,
+    console: Option<OwnedFd>,
+    procfs: Option<OwnedFd>,
+}
+
 /// A launch that failed, and whether its process was never born or killed before it did anything.
-struct Fallen {
-    error: Error,
-    unborn: bool,
+pub(super) struct Fallen {
+    pub error: Error,
+    pub unborn: bool,
 }
 
 impl From<Error> for Fallen {
@@ -142,11 +154,15 @@ fn attempt(
     setting: Setting<'_>,
     place: Option<BorrowedFd<'_>>,
     attendant: &mut dyn Attendant,
-) -> std::result::Result<(ProcessHandle, Option<OwnedFd>), Fallen> {
+) -> std::result::Result<Standing, Fallen> {
     let held = open_all(plan, given, &|maps| userns_with(maps, setting))?;
     let page = SharedPage::new().with(|| "mmap(MAP_SHARED)")?;
     let (ours, theirs) = wake_pair()?;
-    let (process, beside) = bear(plan, &held, &page, theirs, setting, attendant)?;
+    let Born {
+        process,
+        ending,
+        beside,
+    } = bear(plan, &held, &page, theirs, setting, attendant)?;
     drop(held);
     let mut drive = Drive {
         plan,
@@ -157,14 +173,20 @@ fn attempt(
         place,
         first: process.pid(),
         process,
+        ending: Some(ending),
         console: None,
+        procfs: None,
     };
     match beside.and_then(|()| drive.converse(attendant)) {
         Ok(()) => {
             if log::log_enabled!(log::Level::Debug) {
                 report::tell_times(plan, &page, drive.process.pid());
             }
-            Ok((drive.process, drive.console))
+            Ok(Standing {
+                process: drive.process,
+                console: drive.console,
+                procfs: drive.procfs,
+            })
         }
         Err(error) => {
             drive.put_down();
@@ -172,77 +194,6 @@ fn attempt(
             Err(Fallen { error, unborn })
         }
     }
-}
-
-/// The socket pair that wakes. The child's end is above the numbers that it places.
-fn wake_pair() -> Result<(OwnedFd, OwnedFd)> {
-    let (ours, theirs) = socketpair(
-        AddressFamily::Unix,
-        SockType::SeqPacket,
-        None,
-        SockFlag::SOCK_CLOEXEC,
-    )
-    .with(|| "socketpair(AF_UNIX, SOCK_SEQPACKET)")?;
-    let theirs =
-        crate::sys::fds::duplicate_above(theirs.as_fd(), 16).with(|| "fcntl(F_DUPFD_CLOEXEC)")?;
-    Ok((ours, theirs))
-}
-
-/// The process, and how what its attendant did at its birth went.
-fn bear(
-    plan: &Plan,
-    held: &[Held<'_>],
-    page: &SharedPage,
-    wake: OwnedFd,
-    setting: Setting<'_>,
-    attendant: &mut dyn Attendant,
-) -> std::result::Result<(ProcessHandle, Result<()>), Fallen> {
-    let arena = Arena::new().with(|| "mmap()")?;
-    let numbers: Vec<_> = held.iter().map(Held::number).collect();
-    let detached = placement::detached(plan, setting.cgroup)?;
-    let cgroup = detached.as_ref().map(AsFd::as_fd).or(setting.cgroup);
-    let birthplace = cgroup.map_or(-1, |fd| fd.as_raw_fd());
-    let frozen = freeze(&arena, plan, &numbers, page, wake.as_raw_fd(), birthplace)?;
-    let mut keep = numbers.clone();
-    keep.push(wake.as_raw_fd());
-    keep.extend(cgroup.map(|fd| fd.as_raw_fd()));
-    keep.sort_unstable();
-    keep.dedup();
-    let joins = plan
-        .joins
-        .iter()
-        .filter_map(|join| Some((*numbers.get(join.fd.0)?, join.flags)))
-        .collect();
-    let birth = Birth {
-        keep,
-        joins,
-        root: plan.root.and_then(|root| numbers.get(root.0).copied()),
-        affinity: plan.thread_affinity.as_deref(),
-        keep_capabilities: plan.keep_capabilities,
-        flags: plan.clone_flags,
-        cgroup,
-        frozen,
-    };
-    let _birth = setting.children.birth();
-    let ahead = setting.ahead.and_then(|ahead| ahead.thread_for(plan));
-    let thread = match ahead {
-        Some(thread) => {
-            thread.apart();
-            Ok(thread)
-        }
-        None => LaunchThread::begin(|| 0, Duration::ZERO),
-    };
-    let (born, beside) = match thread {
-        Ok(thread) => thread.bear(birth, || attendant.at_birth()),
-        Err(cause) => (Err(cause), Ok(())),
-    };
-    let pid = born.map_err(|cause| Fallen {
-        unborn: placement::is_beyond_namespace(plan, cause.errno),
-        error: report::stillborn(cause),
-    })?;
-    setting.children.born(pid);
-    let pidfd = pidfd_open(pid).with(|| format!("pidfd_open({pid})"))?;
-    Ok((ProcessHandle::new(pid, pidfd), beside))
 }
 
 struct Drive<'a> {
@@ -256,7 +207,10 @@ struct Drive<'a> {
     /// Pid of the process first cloned; another one's after `Step::Reborn`.
     first: i32,
     process: ProcessHandle,
+    /// Of the launch thread, until there is nothing else to do.
+    ending: Option<Ending>,
     console: Option<OwnedFd>,
+    procfs: Option<OwnedFd>,
 }
 
 enum Heard {
@@ -269,7 +223,7 @@ impl Drive<'_> {
         let mut conversation = Conversation::of(&self.plan.steps);
         let ends_with_ready = conversation.ends_with_ready();
         if !conversation.begins_with_adoption() {
-            attendant.meanwhile(&self.process)?;
+            self.meanwhile(attendant)?;
         }
         loop {
             match self.listen()? {
@@ -295,6 +249,12 @@ impl Drive<'_> {
                 }
             }
         }
+    }
+
+    fn meanwhile(&mut self, attendant: &mut dyn Attendant) -> Result<()> {
+        let done = attendant.meanwhile(&self.process);
+        drop(self.ending.take());
+        done
     }
 
     fn listen(&self) -> Result<Heard> {
@@ -373,7 +333,14 @@ impl Drive<'_> {
                 self.console = Some(fd.ok_or_else(lacking)?);
             }
             Wake::Listener => self.take_listener(attendant)?,
-            Wake::Ready => attendant.ready(&self.process)?,
+            Wake::Ready => {
+                let number = self.page.procfs.load(Ordering::Acquire);
+                if number >= 0 && attendant.keeps_procfs() {
+                    // Where it can't be had it goes at execve.
+                    self.procfs = pidfd_getfd(self.process.as_fd(), number).ok();
+                }
+                attendant.ready(&self.process)?;
+            }
         }
         if due.answered {
             match send(
@@ -391,7 +358,7 @@ impl Drive<'_> {
             }
         }
         match due.wake {
-            Wake::Adopted => attendant.meanwhile(&self.process),
+            Wake::Adopted => self.meanwhile(attendant),
             Wake::HooksDue | Wake::Console | Wake::Listener | Wake::Ready => Ok(()),
         }
     }

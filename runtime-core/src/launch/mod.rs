@@ -2,6 +2,7 @@
 
 pub mod adopt;
 mod ahead;
+mod birth;
 pub mod conversation;
 pub mod drive;
 pub mod open;
@@ -9,6 +10,6 @@ mod placement;
 pub mod report;
 mod userns;
 
-pub use ahead::Ahead;
+pub use ahead::{Ahead, Soon};
 pub use drive::{Attendant, Launched, Setting, launch};
 pub(crate) use userns::{maps_of_process, maps_of_userns, userns_with};

@@ -298,7 +298,8 @@ impl Entry {
 
     /// Has the record hold that was staged last.
     pub fn commit_record(&self) -> Result<()> {
-        self.commit(STATE)
+        let (new, doing) = (new_of(STATE), || format!("rename({})", self.at(STATE)));
+        self.gone_unless(self.exchange(&new, STATE).map(drop).with(doing), &new)
     }
 
     /// The recorded exit of the init.
@@ -444,19 +445,21 @@ impl Entry {
     /// a rename onto a file that exists ext4 sends the new one to the disk at once, and its removal waits for the disk
     /// (1.3 ms of a short container's life; ext4(5), auto_da_alloc).
     fn put(&self, new: &str, name: &str) -> nix::Result<()> {
-        match renameat2(
-            &self.dir,
-            new,
-            &self.dir,
-            name,
-            RenameFlags::RENAME_EXCHANGE,
-        ) {
+        if self.exchange(new, name)? {
             // What stays is written over by the next, and goes with the directory.
-            Ok(()) => drop(unlinkat(&self.dir, new, UnlinkatFlags::NoRemoveDir)),
-            // There is none yet, or this file system can't.
-            Err(_) => renameat(&self.dir, new, &self.dir, name)?,
+            let _ = unlinkat(&self.dir, new, UnlinkatFlags::NoRemoveDir);
         }
         Ok(())
+    }
+
+    /// The same, and the old one stays. Says whether there was one.
+    fn exchange(&self, new: &str, name: &str) -> nix::Result<bool> {
+        let (dir, flags) = (&self.dir, RenameFlags::RENAME_EXCHANGE);
+        match renameat2(dir, new, dir, name, flags) {
+            Ok(()) => Ok(true),
+            // There is none yet, or this file system can't.
+            Err(_) => renameat(dir, new, dir, name).map(|()| false),
+        }
     }
 
     fn write_new(&self, name: &str, content: &[u8]) -> Result<()> {

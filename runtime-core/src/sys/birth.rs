@@ -2,16 +2,22 @@
 //!
 //! A process may be seen in a foreign pid namespace only once it is inside that container. So each
 //! launch has a thread of its own, which gives up what a child must not inherit, on itself: other
-//! descriptors, the host's namespaces, capabilities. Then it clones and ends. Nothing here changes
-//! the process around it (I4): descriptor table and fs are unshared first, capabilities and
-//! namespaces belong to the thread.
+//! descriptors, the host's namespaces, capabilities. Then it clones, tells the pid, closes what it has open
+//! and sleeps until its caller has nothing else to do than to wait for its end. Nothing here changes the
+//! process around it (I4): descriptor table and fs are unshared first, capabilities and namespaces belong to
+//! the thread.
 #![allow(
     clippy::disallowed_methods,
     reason = "the one place where what a process shares is changed, after this thread was given its own"
 )]
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, RawFd};
+mod clone;
+mod shed;
+
+use std::os::fd::{BorrowedFd, RawFd};
 use std::os::unix::thread::JoinHandleExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc::{Receiver, RecvError, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -21,12 +27,16 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 use nix::unistd::Pid;
 use rsrun_init::Frozen;
 
-use super::checked;
 use super::exe;
-use super::pidfd::{pidfd_getfd, pidfd_open};
+use clone::ChildStack;
+use shed::{block_signals, close_range, on_thread, unshare};
 
-/// Enough for the interpreter (its deepest recursion is copy-up); only touched pages cost anything.
+/// Of a launch thread, which reads a config.json at most; only touched pages cost anything.
 const STACK: usize = 512 << 10;
+
+/// What a clone takes, at most, unless it is waited for. Who is awake until then keeps his processor for himself: the child
+/// begins on the launch thread's, which sleeps.
+const CLONING: Duration = Duration::from_millis(1);
 
 /// How a process is born.
 #[derive(Debug)]
@@ -58,16 +68,24 @@ pub struct Stillborn {
     pub errno: Errno,
 }
 
+#[derive(Debug)]
 struct Portable<'a>(Birth<'a>);
 // SAFETY: the frozen plan holds pointers only into its own arena, which outlives the thread (`bear` waits
-// for its end); nobody writes there after freezing.
+// for the outcome, after which it is not looked at); nobody writes there after freezing.
 unsafe impl Send for Portable<'_> {}
+
+/// What a launch thread is given: what to clone, and what it and its caller tell each other.
+#[derive(Debug)]
+struct Task {
+    birth: Portable<'static>,
+    teller: Teller,
+}
 
 /// A launch thread that waits for what it is to clone.
 #[derive(Debug)]
 pub struct LaunchThread {
-    waits: Sender<Portable<'static>>,
-    thread: JoinHandle<Result<i32, Stillborn>>,
+    waits: Sender<Task>,
+    thread: JoinHandle<Result<(), Stillborn>>,
     /// Where it may run.
     processors: Option<CpuSet>,
 }
@@ -80,29 +98,35 @@ impl LaunchThread {
         ahead: impl FnOnce() -> u64 + Send + 'static,
         awake: Duration,
     ) -> Result<Self, Stillborn> {
-        let (waits, told) = channel();
+        let (waits, tasks) = channel();
         let processors = sched_getaffinity(Pid::from_raw(0)).ok();
         let body = move || {
-            block_signals().map_err(named("rt_sigprocmask"))?;
-            exe::let_go();
+            let blocked = block_signals().map_err(named("rt_sigprocmask"));
             // What can't be made here is left to the clone, which tells why if it still can't be.
-            let made = Some(ahead()).filter(|wanted| *wanted != 0 && unshare(*wanted).is_ok());
+            let made = Some(ahead())
+                .filter(|wanted| blocked.is_ok() && *wanted != 0 && unshare(*wanted).is_ok());
             let made = made.unwrap_or(0);
             if made & libc::CLONE_NEWNET as u64 != 0 {
                 // So with the child's step for it, which mostly finds it done.
                 let _ = rsrun_init::loopback_up();
             }
-            match told_soon(&told, awake) {
-                Ok(Portable(mut birth)) => {
-                    birth.flags &= !made;
-                    if let Some(processors) = processors {
-                        // From where `apart` has put it it may go anywhere again.
-                        let _ = sched_setaffinity(Pid::from_raw(0), &processors);
-                    }
-                    on_thread(&birth)
-                }
-                Err(_) => Err(failed(Errno::ECANCELED)),
+            // It waits for the kernel: better now than when the plan is there.
+            exe::let_go();
+            let Ok(Task {
+                birth: Portable(mut birth),
+                teller,
+            }) = told_soon(&tasks, awake)
+            else {
+                return Err(failed(Errno::ECANCELED));
+            };
+            birth.flags &= !made;
+            if let Some(processors) = processors {
+                // From where `apart` has put it it may go anywhere again.
+                let _ = sched_setaffinity(Pid::from_raw(0), &processors);
             }
+            blocked?;
+            teller.born(on_thread(&birth, &teller.0)?);
+            Ok(())
         };
         let thread = std::thread::Builder::new()
             .name("launch".into())
@@ -130,66 +154,165 @@ impl LaunchThread {
         if several.is_none() || others.unset(own).is_err() {
             return;
         }
-        let size = size_of::<CpuSet>();
-        // SAFETY: the thread is not joined yet; CpuSet is a cpu_set_t, of this size, and outlives the call. Where it can't be
-        // done it runs where it is.
-        unsafe {
-            libc::pthread_setaffinity_np(
-                self.thread.as_pthread_t(),
-                size,
-                (&raw const others).cast(),
-            );
-        }
+        restrict(&self.thread, &others);
     }
 
-    /// Clones the process; returns its pid in this process's pid namespace, and what `meanwhile` did beside it.
+    /// Clones the process; returns its pid in this process's pid namespace, and what `meanwhile` did beside it. The thread
+    /// sleeps until `Ending` is dropped, which waits for its end.
     pub fn bear<T>(
         self,
         birth: Birth<'_>,
         meanwhile: impl FnOnce() -> T,
-    ) -> (Result<i32, Stillborn>, T) {
-        let thread = Labour(Some(self.thread));
+    ) -> (Result<(i32, Ending), Stillborn>, T) {
+        let told = match ChildStack::new() {
+            Ok(stack) => Arc::new(Told::nothing(stack)),
+            Err(errno) => return (Err(named("mmap")(errno)), meanwhile()),
+        };
+        let ending = Ending {
+            told: Arc::clone(&told),
+            thread: Some(self.thread),
+        };
         // SAFETY: the lifetime is only extended: the thread alone has the value from here on, and this function does
-        // not return or unwind before the thread, and so all use of it, has ended (`Labour`).
+        // not return or unwind before the thread has told the pid, or has ended (`Ending`). What it does with the value after
+        // that is to free the lists that are its own.
         let birth =
             unsafe { std::mem::transmute::<Portable<'_>, Portable<'static>>(Portable(birth)) };
-        // Nobody hears it where it failed before; the end of the thread tells why.
-        let unheard = self.waits.send(birth);
+        let teller = Teller(told);
+        // A task that is not taken is dropped, here or with the thread.
+        drop(self.waits.send(Task { birth, teller }));
         let done = meanwhile();
-        let born = thread.end();
-        drop(unheard);
-        (born, done)
+        (ending.wait_for_birth(), done)
     }
 }
 
-fn told_soon<T>(told: &Receiver<T>, awake: Duration) -> Result<T, RecvError> {
+/// What a launch thread and its caller tell each other. It lies in the heap, which the child does not have: the first who
+/// writes to memory that is shared with a child gets a copy of its page, and where the other of them runs on another
+/// processor that one is interrupted for it.
+#[derive(Debug)]
+struct Told {
+    /// The pid; 0 before, and [`STILLBORN`] where there is none.
+    pid: AtomicI32,
+    /// 1 when the thread may end.
+    released: AtomicI32,
+    /// Where the caller runs, which is where the thread goes when it has cloned.
+    here: CpuSet,
+    /// Where the child begins. Unmapped when there is nothing else to do.
+    stack: ChildStack,
+}
+
+const STILLBORN: i32 = -1;
+
+impl Told {
+    fn nothing(stack: ChildStack) -> Self {
+        let mut here = CpuSet::new();
+        // One that is empty has no effect.
+        let _ = sched_getcpu().and_then(|own| here.set(own));
+        Self {
+            pid: AtomicI32::new(0),
+            released: AtomicI32::new(0),
+            here,
+            stack,
+        }
+    }
+}
+
+/// The launch thread's end. Dropped before there is a pid, it tells that there will be none.
+#[derive(Debug)]
+struct Teller(Arc<Told>);
+
+impl Teller {
+    /// The thread sleeps instead of ending, which takes longer: nothing is to be done beside the child that can be done
+    /// later. The end of the conversation would not be heard while it has the child's socket.
+    fn born(&self, pid: i32) {
+        self.0.pid.store(pid, Ordering::Release);
+        wake(&self.0.pid);
+        if close_range(0, u32::MAX, true).is_ok() {
+            while self.0.released.load(Ordering::Acquire) == 0 {
+                wait(&self.0.released);
+            }
+        }
+    }
+}
+
+impl Drop for Teller {
+    fn drop(&mut self) {
+        let (release, relaxed) = (Ordering::Release, Ordering::Relaxed);
+        let told = self.0.pid.compare_exchange(0, STILLBORN, release, relaxed);
+        if told.is_ok() {
+            wake(&self.0.pid);
+        }
+    }
+}
+
+/// A launch thread that has been told what to clone, and sleeps when it has. Dropped, it is waited for.
+#[derive(Debug)]
+pub struct Ending {
+    told: Arc<Told>,
+    thread: Option<JoinHandle<Result<(), Stillborn>>>,
+}
+
+impl Ending {
+    fn wait_for_birth(mut self) -> Result<(i32, Self), Stillborn> {
+        let awake = Instant::now() + CLONING;
+        loop {
+            match self.told.pid.load(Ordering::Acquire) {
+                0 if Instant::now() < awake => std::thread::yield_now(),
+                0 => wait(&self.told.pid),
+                STILLBORN => {
+                    let ended = self.thread.take().map(JoinHandle::join);
+                    let cause = ended.and_then(Result::ok).and_then(Result::err);
+                    return Err(cause.unwrap_or(failed(Errno::EFAULT)));
+                }
+                pid => return Ok((pid, self)),
+            }
+        }
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.told.released.store(1, Ordering::Release);
+        wake(&self.told.released);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Sleeps while `word` is 0 (futex(2)); may wake up without a reason.
+fn wait(word: &AtomicI32) {
+    let forever = std::ptr::null::<libc::timespec>();
+    // SAFETY: the word outlives the call; the value is a number.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), WAIT, 0, forever) };
+}
+
+/// Wakes who sleeps on `word`.
+fn wake(word: &AtomicI32) {
+    // SAFETY: as above; nothing is written.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), WAKE, 1) };
+}
+
+const WAIT: i32 = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+const WAKE: i32 = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
+
+/// Has a thread run on these processors alone. Where it can't be done it runs where it is.
+fn restrict<T>(thread: &JoinHandle<T>, processors: &CpuSet) {
+    let (size, set) = (size_of::<CpuSet>(), (&raw const *processors).cast());
+    // SAFETY: the thread is not joined yet; CpuSet is a cpu_set_t, of this size, and outlives the call.
+    unsafe { libc::pthread_setaffinity_np(thread.as_pthread_t(), size, set) };
+}
+
+/// What is told, if possible without having slept: for `awake` at most.
+pub fn told_soon<T>(told: &Receiver<T>, awake: Duration) -> Result<T, RecvError> {
     let until = Instant::now() + awake;
     while Instant::now() < until {
         match told.try_recv() {
-            Ok(birth) => return Ok(birth),
+            Ok(what) => return Ok(what),
             Err(TryRecvError::Disconnected) => return Err(RecvError),
             Err(TryRecvError::Empty) => std::thread::yield_now(),
         }
     }
     told.recv()
-}
-
-/// A launch thread that has been told what to clone. Dropped, it is waited for.
-struct Labour(Option<JoinHandle<Result<i32, Stillborn>>>);
-
-impl Labour {
-    fn end(mut self) -> Result<i32, Stillborn> {
-        let ended = self.0.take().and_then(|thread| thread.join().ok());
-        ended.unwrap_or(Err(failed(Errno::EFAULT)))
-    }
-}
-
-impl Drop for Labour {
-    fn drop(&mut self) {
-        if let Some(thread) = self.0.take() {
-            let _ = thread.join();
-        }
-    }
 }
 
 fn failed(errno: Errno) -> Stillborn {
@@ -199,209 +322,6 @@ fn failed(errno: Errno) -> Stillborn {
     }
 }
 
-fn on_thread(birth: &Birth<'_>) -> Result<i32, Stillborn> {
-    unshare(libc::CLONE_FS as u64).map_err(named("unshare(CLONE_FS)"))?;
-    close_others(&birth.keep).map_err(named("close_range"))?;
-    occupy_streams(birth).map_err(named("dup3"))?;
-    for (fd, flags) in &birth.joins {
-        // SAFETY: only numbers are passed; the namespaces of this thread alone change.
-        checked(unsafe { libc::syscall(libc::SYS_setns, *fd, *flags) }).map_err(named("setns"))?;
-    }
-    if let Some(root) = birth.root {
-        // SAFETY: only numbers and a NUL-terminated text are passed; CLONE_FS is unshared.
-        unsafe {
-            checked(libc::fchdir(root).into()).map_err(named("fchdir"))?;
-            checked(libc::chroot(c".".as_ptr()).into()).map_err(named("chroot"))?;
-        }
-    }
-    if let Some(cpus) = birth.affinity {
-        let size = size_of_val(cpus);
-        // SAFETY: the mask has `size` bytes and outlives the call; thread 0 is this one alone.
-        checked(unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, size, cpus.as_ptr()) })
-            .map_err(named("sched_setaffinity"))?;
-    }
-    if let Some(mask) = birth.keep_capabilities {
-        restrict_capabilities(mask).map_err(named("capset"))?;
-    }
-    clone3(birth).map_err(named("clone3"))
-}
-
 fn named(call: &'static str) -> impl Fn(Errno) -> Stillborn {
     move |errno| Stillborn { call, errno }
-}
-
-/// New namespaces, or with CLONE_FS a root and working directory, for this thread alone.
-fn unshare(flags: u64) -> nix::Result<()> {
-    // SAFETY: only flags are passed.
-    checked(unsafe { libc::syscall(libc::SYS_unshare, flags) }).map(drop)
-}
-
-/// The child must not run a handler of ours before it has reset them: all signals wait.
-fn block_signals() -> nix::Result<()> {
-    let every = u64::MAX;
-    // SAFETY: `every` is a kernel sigset of 8 bytes that outlives the call; only this thread's mask changes.
-    checked(unsafe {
-        libc::syscall(
-            libc::SYS_rt_sigprocmask,
-            libc::SIG_SETMASK,
-            &raw const every,
-            std::ptr::null_mut::<u64>(),
-            size_of::<u64>(),
-        )
-    })
-    .map(drop)
-}
-
-/// A descriptor table of the thread's own that holds `keep` only.
-fn close_others(keep: &[RawFd]) -> nix::Result<()> {
-    let highest = keep.last().map_or(0, |fd| fd.unsigned_abs());
-    if highest as usize > keep.len().saturating_add(FEW) && fetch_kept(keep)? {
-        return Ok(());
-    }
-    // This call unshares, and copies nothing above the last one that is kept.
-    close_range(highest.saturating_add(1), u32::MAX, true)?;
-    let mut next = 0;
-    for fd in keep {
-        let fd = fd.unsigned_abs();
-        if fd > next {
-            close_range(next, fd - 1, false)?;
-        }
-        next = fd.saturating_add(1);
-    }
-    Ok(())
-}
-
-/// So many descriptors are copied and closed again as quickly as those of a launch are fetched.
-const FEW: usize = 64;
-
-/// The same where thousands are open, as in the shim of a large pod: they are not copied, those that are kept are fetched
-/// from the process into an empty table. Says whether it could be.
-fn fetch_kept(keep: &[RawFd]) -> nix::Result<bool> {
-    let pid = nix::unistd::getpid().as_raw();
-    // A seccomp profile may know nothing of it, and what follows can't be taken back.
-    let answers = |first| pidfd_open(pid).and_then(|process| pidfd_getfd(process.as_fd(), first));
-    match keep.first() {
-        // It would be in the way of the first descriptor of the new table.
-        Some(first) if *first > 0 && answers(*first).is_ok() => {}
-        _ => return Ok(false),
-    }
-    close_range(0, u32::MAX, true)?;
-    let process = pidfd_open(pid)?;
-    for number in keep {
-        let fetched = pidfd_getfd(process.as_fd(), *number)?;
-        if fetched.as_raw_fd() == *number {
-            let _kept = fetched.into_raw_fd();
-        } else {
-            // SAFETY: only numbers are passed; the table is this thread's own, and nothing is at `number` yet: those
-            // that are fetched get the lowest that are free, and `keep` ascends.
-            checked(unsafe { libc::dup3(fetched.as_raw_fd(), *number, libc::O_CLOEXEC) }.into())?;
-        }
-    }
-    Ok(true)
-}
-
-fn close_range(first: u32, last: u32, unshared: bool) -> nix::Result<()> {
-    let flags = if unshared {
-        libc::CLOSE_RANGE_UNSHARE
-    } else {
-        0
-    };
-    // SAFETY: only numbers are passed; with the flag, or after a call that had it, the table is this thread's own, and
-    // the descriptors closed in it stay open in the process's.
-    checked(unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) }).map(drop)
-}
-
-/// 0, 1 and 2 must not be the numbers of what the child opens for itself: its streams go there later.
-/// Until then they are copies of the wake socket, which it has anyway.
-fn occupy_streams(birth: &Birth<'_>) -> nix::Result<()> {
-    for number in (0..3).filter(|number| !birth.keep.contains(number)) {
-        // SAFETY: only numbers are passed; the table is this thread's own, and `number` is closed in it.
-        checked(unsafe { libc::dup3(birth.frozen.wake, number, libc::O_CLOEXEC) }.into())?;
-    }
-    Ok(())
-}
-
-#[repr(C)]
-struct CapHeader {
-    version: u32,
-    pid: i32,
-}
-
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-struct CapSets {
-    effective: u32,
-    permitted: u32,
-    inheritable: u32,
-}
-
-const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
-
-/// Effective and permitted of this thread := what it has of `mask`; inheritable := none.
-fn restrict_capabilities(mask: u64) -> nix::Result<()> {
-    let mut header = CapHeader {
-        version: CAPABILITY_VERSION_3,
-        pid: 0,
-    };
-    let mut data = [CapSets::default(); 2];
-    // SAFETY: header and data have the layout of version 3 and outlive the calls; raw capset changes
-    // this thread alone.
-    unsafe {
-        checked(libc::syscall(
-            libc::SYS_capget,
-            &raw mut header,
-            data.as_mut_ptr(),
-        ))?;
-        for (half, mask) in data.iter_mut().zip([mask as u32, (mask >> 32) as u32]) {
-            half.permitted &= mask;
-            half.effective = half.permitted;
-            half.inheritable = 0;
-        }
-        checked(libc::syscall(
-            libc::SYS_capset,
-            &raw mut header,
-            data.as_ptr(),
-        ))
-        .map(drop)
-    }
-}
-
-#[repr(C)]
-#[derive(Default)]
-struct CloneArgs {
-    flags: u64,
-    pidfd: u64,
-    child_tid: u64,
-    parent_tid: u64,
-    exit_signal: u64,
-    stack: u64,
-    stack_size: u64,
-    tls: u64,
-    set_tid: u64,
-    set_tid_size: u64,
-    cgroup: u64,
-}
-
-const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
-
-fn clone3(birth: &Birth<'_>) -> nix::Result<i32> {
-    let mut args = CloneArgs {
-        flags: birth.flags,
-        exit_signal: libc::SIGCHLD as u64,
-        ..CloneArgs::default()
-    };
-    if let Some(cgroup) = birth.cgroup {
-        args.flags |= CLONE_INTO_CGROUP;
-        args.cgroup = cgroup.as_raw_fd() as u64;
-    }
-    // SAFETY: `args` is a whole clone_args that outlives the call. Without CLONE_VM the child has copies
-    // of this stack and of the arena at the same addresses, so `birth.frozen` is valid there; it calls
-    // `enter`, which uses no libc, no heap and no lock, and never returns.
-    unsafe {
-        let pid = libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>());
-        if pid == 0 {
-            rsrun_init::enter(birth.frozen);
-        }
-        checked(pid).map(|pid| pid as i32)
-    }
 }

@@ -12,8 +12,6 @@
 use core::arch::{asm, naked_asm};
 use core::ptr;
 
-use std::os::fd::RawFd;
-
 use libc::c_long;
 
 use super::exchange::{auxiliary, exchange};
@@ -109,12 +107,12 @@ unsafe extern "C" fn enter_sealed(stack: *const usize) {
         let is_sealed = call(libc::SYS_mount_setattr, sealing) == 0;
         // Below it are the standard streams: one that was closed is another thing's now, and an execve gives it back.
         if is_sealed && tree > STREAMS && exchange(tree, stack) {
-            exe::hold(tree as RawFd);
-            return;
-        }
-        if is_sealed {
+            exe::note_sealed();
+        } else if is_sealed {
             call(libc::SYS_execveat, executing);
         }
+        // What is held any longer could be changed (`exe::let_go`). Nothing else of this process runs, so that the kernel
+        // is soon done.
         call(libc::SYS_close, [tree, 0, 0, 0, 0, 0]);
     }
 }

@@ -5,9 +5,9 @@
 //! unlike a copy in a memfd.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::sync::Once;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::readlink;
@@ -19,18 +19,19 @@ use super::mount::{MOUNT_ATTR_RDONLY, MountAttr, OPEN_TREE_CLONE, mount_setattr,
 /// inside; that of start is a startContainer hook.
 pub const ENTERING: [&str; 4] = ["create", "run", "exec", "start"];
 
-/// The descriptor that the seal is held by, until the first launch.
-static HELD: AtomicI32 = AtomicI32::new(NEVER);
-const NEVER: i32 = -1;
-const LET_GO: i32 = -2;
+/// A program that has put itself into its seal before it began knows it.
+static SEALED: AtomicBool = AtomicBool::new(false);
 
-/// Notes the descriptor that the seal is held by: of a program that has put itself into it before it began.
+/// Notes that it has.
 #[cfg(target_arch = "x86_64")]
-pub(super) fn hold(tree: RawFd) {
-    HELD.store(tree, Ordering::Relaxed);
+pub(super) fn note_sealed() {
+    SEALED.store(true, Ordering::Relaxed);
 }
 
-/// The same where it came with the birth.
+/// The descriptor that the seal is held by, until the first launch.
+static HELD: AtomicI32 = AtomicI32::new(-1);
+
+/// Keeps the descriptor that the seal is held by where it came with the birth.
 #[allow(clippy::disallowed_methods, reason = "let_go closes it")]
 pub fn keep(tree: OwnedFd) {
     HELD.store(tree.into_raw_fd(), Ordering::Relaxed);
@@ -46,7 +47,6 @@ pub fn let_go() {
     ONCE.call_once(|| {
         let held = HELD.load(Ordering::Relaxed);
         if held >= 0 {
-            HELD.store(LET_GO, Ordering::Relaxed);
             drop(super::fds::received(held));
         }
     });
@@ -68,7 +68,7 @@ pub fn seal() -> nix::Result<OwnedFd> {
 
 /// Whether this program was executed from what [`seal`] gives: the root of a mount of its own, read-only.
 pub fn is_sealed() -> nix::Result<bool> {
-    if HELD.load(Ordering::Relaxed) != NEVER {
+    if SEALED.load(Ordering::Relaxed) {
         return Ok(true);
     }
     let own = "/proc/self/exe";

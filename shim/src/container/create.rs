@@ -82,6 +82,7 @@ impl Owner {
             } else {
                 Vec::new()
             },
+            loaded: None,
             ahead: self.sandbox.take_ahead(),
             starts_at_once: false,
         };

@@ -1,0 +1,191 @@
+//! The clone itself, onto a stack of the child's own.
+
+use std::os::fd::AsRawFd;
+use std::ptr::NonNull;
+
+use nix::errno::Errno;
+use nix::sched::CpuSet;
+use rsrun_init::Frozen;
+
+use super::{Birth, Told};
+use crate::sys::checked;
+
+/// Enough for the interpreter (its deepest recursion is copy-up); only touched pages cost anything.
+const STACK: usize = 512 << 10;
+
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+pub(super) fn clone3(birth: &Birth<'_>, told: &Told) -> nix::Result<i32> {
+    let mut args = CloneArgs {
+        flags: birth.flags,
+        exit_signal: libc::SIGCHLD as u64,
+        stack: told.stack.bottom() as u64,
+        stack_size: STACK as u64,
+        ..CloneArgs::default()
+    };
+    if let Some(cgroup) = birth.cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    // SAFETY: `args` is a whole clone_args that outlives the call, and nothing else uses the stack that it names. Without
+    // CLONE_VM the child has copies of this thread's stack and of the arena at the same addresses, so `birth.frozen` is valid
+    // there.
+    let pid = unsafe {
+        clone_onto(
+            &raw const args,
+            size_of::<CloneArgs>(),
+            &raw const birth.frozen,
+            &raw const told.here,
+        )
+    };
+    match i32::try_from(pid) {
+        Ok(pid) if pid > 0 => Ok(pid),
+        _ => Err(Errno::from_raw(pid.unsigned_abs() as i32)),
+    }
+}
+
+/// clone3(2) onto another stack: from there the child does the steps of `frozen`. The thread goes to the processors `here`
+/// before it writes anything: its child has begun on the one that it has run on, and would have to wait for it. Returns as
+/// the kernel does, an errno as a negative number.
+///
+/// # Safety
+/// The arguments are such that the child has memory of its own, in which the stack of `args` and `frozen` are to be found.
+#[cfg(target_arch = "x86_64")]
+#[unsafe(naked)]
+unsafe extern "C" fn clone_onto(
+    args: *const CloneArgs,
+    size: usize,
+    frozen: *const Frozen<'_>,
+    here: *const CpuSet,
+) -> isize {
+    std::arch::naked_asm!(
+        "push rbx",
+        "push r12",
+        "mov r12, rcx",
+        "mov eax, {clone3}",
+        "syscall",
+        "test rax, rax",
+        "jnz 2f",
+        "xor ebp, ebp",
+        "mov rdi, rdx",
+        "call {begin}",
+        "2:",
+        "js 3f",
+        "mov rbx, rax",
+        "xor edi, edi",
+        "mov esi, {size}",
+        "mov rdx, r12",
+        "mov eax, {sched_setaffinity}",
+        "syscall",
+        "mov rax, rbx",
+        "3:",
+        "pop r12",
+        "pop rbx",
+        "ret",
+        clone3 = const libc::SYS_clone3,
+        sched_setaffinity = const libc::SYS_sched_setaffinity,
+        size = const size_of::<CpuSet>(),
+        begin = sym begin,
+    )
+}
+
+/// See above.
+#[cfg(target_arch = "aarch64")]
+#[unsafe(naked)]
+unsafe extern "C" fn clone_onto(
+    args: *const CloneArgs,
+    size: usize,
+    frozen: *const Frozen<'_>,
+    here: *const CpuSet,
+) -> isize {
+    std::arch::naked_asm!(
+        "mov x9, x3",
+        "mov x8, {clone3}",
+        "svc 0",
+        "cbnz x0, 2f",
+        "mov x29, xzr",
+        "mov x0, x2",
+        "bl {begin}",
+        "2:",
+        "tbnz x0, 63, 3f",
+        "mov x10, x0",
+        "mov x0, xzr",
+        "mov x1, {size}",
+        "mov x2, x9",
+        "mov x8, {sched_setaffinity}",
+        "svc 0",
+        "mov x0, x10",
+        "3:",
+        "ret",
+        clone3 = const libc::SYS_clone3,
+        sched_setaffinity = const libc::SYS_sched_setaffinity,
+        size = const size_of::<CpuSet>(),
+        begin = sym begin,
+    )
+}
+
+/// Where a child begins. What it calls uses no libc, no heap and no lock, and never returns.
+///
+/// # Safety
+/// `frozen` can be read, and nothing else does.
+unsafe extern "C" fn begin(frozen: *const Frozen<'_>) -> ! {
+    // SAFETY: as promised.
+    rsrun_init::enter(unsafe { frozen.read() })
+}
+
+/// The stack of a child. What it shared with a thread of ours would be copied for whichever of them writes to it first, and
+/// a thread that goes on meanwhile makes the child wait; of this one nothing is there yet.
+#[derive(Debug)]
+pub(super) struct ChildStack(NonNull<u8>);
+
+/// Of pages, at most.
+const GUARD: usize = 64 << 10;
+
+impl ChildStack {
+    pub(super) fn new() -> nix::Result<Self> {
+        let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK;
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a new mapping, which nobody else has; its lowest part is made inaccessible before it is used.
+        unsafe {
+            let memory = libc::mmap(std::ptr::null_mut(), GUARD + STACK, access, kind, -1, 0);
+            if memory == libc::MAP_FAILED {
+                return Err(Errno::last());
+            }
+            let stack = Self(NonNull::new(memory.cast()).ok_or(Errno::ENOMEM)?);
+            checked(libc::mprotect(memory, GUARD, libc::PROT_NONE).into())?;
+            Ok(stack)
+        }
+    }
+
+    fn bottom(&self) -> usize {
+        self.0.as_ptr().addr() + GUARD
+    }
+}
+
+// SAFETY: its address alone is used here.
+unsafe impl Send for ChildStack {}
+// SAFETY: as above.
+unsafe impl Sync for ChildStack {}
+
+impl Drop for ChildStack {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, and in this process nothing is in it.
+        unsafe { libc::munmap(self.0.as_ptr().cast(), GUARD + STACK) };
+    }
+}
