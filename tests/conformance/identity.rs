@@ -55,6 +55,33 @@ fn users(suite: &mut Suite) {
         assert!(b.facts().status("Groups").is_empty());
         Ok(())
     });
+    suite.case("what_a_caller_without_setpcap_has_may_be_kept", |g| {
+        let mut b = g.bundle();
+        let own = std::fs::read_to_string("/proc/self/status").expect("a status");
+        let own = own.lines().find_map(|line| line.strip_prefix("CapBnd:"));
+        let own = u64::from_str_radix(own.expect("a set").trim(), 16).expect("hexadecimal");
+        let all = CAPABILITIES.iter().zip(0..);
+        let kept: Vec<_> = all
+            .filter(|(name, n)| own & (1 << n) != 0 && **name != "CAP_SETPCAP")
+            .map(|(name, _)| *name)
+            .collect();
+        b.args(&["/bin/probe", "facts"]).set(
+            "/process/capabilities",
+            json!({"bounding": kept, "effective": kept, "permitted": kept}),
+        );
+        b.write();
+        let runtime = b.runtime();
+        let without = "exec setpriv --bounding-set=-setpcap --inh-caps=-setpcap";
+        let mut command = runtime.command_after(without, ["run", "--bundle"]);
+        command.arg(&b.dir).arg(&b.id);
+        let out = rsrun_tests::cli::runtime::finish(command, &runtime.root).ok();
+        assert!(
+            !Facts::parse(&out.stdout)
+                .capabilities("CapBnd")
+                .contains("CAP_SETPCAP")
+        );
+        Ok(())
+    });
     suite.case("umask_is_022_by_default_whatever_the_caller_has", |g| {
         let mut b = g.bundle();
         b.args(&["/bin/probe", "facts"]).write();

@@ -2,9 +2,12 @@
 use rsrun_tests::cli::bundle::Bundle;
 use rsrun_tests::cli::runtime::{Output, finish};
 use rsrun_tests::cli::suite::Suite;
-use serde_json::Value;
+use rsrun_tests::command::eventually;
+use serde_json::{Value, json};
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 pub(crate) fn cases(suite: &mut Suite) {
     suite.case("a_boot_id_that_was_mounted_over_is_not_recorded", |g| {
@@ -39,6 +42,56 @@ pub(crate) fn cases(suite: &mut Suite) {
             Ok(())
         },
     );
+    suite.case("a_process_that_procfs_hides_is_seen_all_the_same", |g| {
+        g.differs_from_runc("that what tells of a process is asked for where nothing is hidden")?;
+        let mut b = g.bundle();
+        b.args(&["/bin/sleep", "1000"])
+            .set("/process/user", json!({"uid": 1000, "gid": 1000}));
+        b.write();
+        for hides in ["invisible,gid=12345", "ptraceable", "noaccess"] {
+            let script = format!(
+                "mount -t proc -o hidepid={hides} proc /proc
+                $rsrun run --detach --bundle $2 $3
+                for command in state delete; do
+                    setpriv --bounding-set=-sys_ptrace --inh-caps=-sys_ptrace $rsrun $command $3 || true
+                done
+                $rsrun delete --force $3"
+            );
+            let out = in_other_proc(&b, &["--mount"], &script);
+            assert!(out.contains(r#""status": "running""#), "{hides}: {out}");
+        }
+        Ok(())
+    });
+    suite.case("nobody_who_may_not_trace_looks_into_the_runtime", |g| {
+        g.differs_from_runc("that its threads have the memory of who has every capability")?;
+        let b = idle(g.bundle());
+        // Of a process that is not dumpable procfs is root's, whatever its group.
+        let belongs_to = |command: &mut Command, group: u32| {
+            let mut child = command.stdin(Stdio::null()).spawn().expect("setpriv");
+            let maps = format!("/proc/{}/maps", child.id());
+            let name = format!("/proc/{}/comm", child.id());
+            let found = eventually("its group", Duration::from_secs(5), || {
+                fs::read_to_string(&name).is_ok_and(|name| name != "setpriv\n")
+                    && fs::metadata(&maps).is_ok_and(|maps| maps.gid() == group)
+            });
+            child.kill().expect("an end");
+            child.wait().expect("an end");
+            found.expect("its group");
+        };
+        let as_another = || {
+            let mut command = Command::new("setpriv");
+            command.args(["--regid", "12345", "--clear-groups"]);
+            command
+        };
+        belongs_to(as_another().args(["sleep", "1000"]), 12345);
+        let mut run = as_another();
+        run.arg(&b.runtime().path)
+            .arg("--root")
+            .arg(&b.runtime().root);
+        run.args(["run", "--bundle"]).arg(&b.dir).arg(&b.id);
+        belongs_to(&mut run, 0);
+        Ok(())
+    });
     suite.case("the_procfs_of_another_pid_namespace_is_not_asked", |g| {
         g.differs_from_runc("that pids are those of the caller's own namespace")?;
         let b = idle(g.bundle());

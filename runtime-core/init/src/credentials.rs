@@ -13,16 +13,16 @@ pub fn bound(keep: u64) -> Outcome<()> {
         if keep & (1 << capability) != 0 {
             continue;
         }
-        match raw::prctl(PrctlNumber::BoundingDrop, [capability, 0, 0, 0]) {
-            Ok(_) => {}
-            Err(failed) if failed.errno == libc::EINVAL && capability > OLDEST_LAST => {
+        let Err(failed) = raw::prctl(PrctlNumber::BoundingDrop, [capability, 0, 0, 0]) else {
+            continue;
+        };
+        // Who may not change the set may have none of it already, and is told so even of what there is not.
+        match raw::prctl(PrctlNumber::BoundingRead, [capability, 0, 0, 0]) {
+            Ok(0) => {}
+            Err(unknown) if unknown.errno == libc::EINVAL && capability > OLDEST_LAST => {
                 return Ok(());
             }
-            // Who may not change the set may have none of it already.
-            Err(failed) => match raw::prctl(PrctlNumber::BoundingRead, [capability, 0, 0, 0]) {
-                Ok(0) => {}
-                _ => return Err(failed),
-            },
+            _ => return Err(failed),
         }
     }
     Ok(())

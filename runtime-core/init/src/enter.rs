@@ -24,6 +24,15 @@ pub fn enter(frozen: Frozen<'_>) -> ! {
     raw::close_birthplace(frozen.birthplace);
     // Whatever the shim runs with: mount points get 0755 and 0644 at most. `Step::Umask` comes later.
     raw::umask(DEFAULT_UMASK);
+    // Our programs are not dumpable, and so is their memory's copy. That is undone where nobody sees this process who must not:
+    // else its files in procfs would be those of the host's root, which it may not be.
+    if !frozen
+        .steps
+        .iter()
+        .any(|step| matches!(step, Step::Undumpable))
+    {
+        let _ = raw::prctl(PrctlNumber::SetDumpable, [1, 0, 0, 0]);
+    }
     let mut child = Child {
         frozen,
         root: NONE,

@@ -57,11 +57,12 @@ pub fn open(path: &str, flags: OFlag) -> nix::Result<OwnedFd> {
     let Some(root) = usual().filter(|_| is_read) else {
         return open_below(private()?, path, flags);
     };
-    let is_of_process = path.starts_with(|first: char| first.is_ascii_digit());
     match open_below(root, path, flags) {
-        Err(Errno::EXDEV) => open_below(private()?, path, flags),
-        // It may have been mounted without (subset=pid).
-        Err(Errno::ENOENT) if !is_of_process => open_below(private()?, path, flags),
+        // Something is mounted there; or it was mounted so that this is not to be seen (subset=pid, hidepid), which is no
+        // fact about a process.
+        Err(Errno::EXDEV | Errno::ENOENT | Errno::EPERM | Errno::EACCES) => {
+            open_below(private()?, path, flags)
+        }
         found => found,
     }
 }

@@ -37,14 +37,16 @@ macro_rules! program {
     };
 }
 
-/// To be called by `main` alone: sees to the standard streams and to SIGPIPE, and ends the process with the status that
-/// `main` gives. A stream that the caller has closed is `/dev/null`: what is opened next must not become one. Who writes to
-/// a pipe that nobody reads is told so by the write.
+/// To be called by `main` alone: nobody without CAP_SYS_PTRACE over the host looks into the program from here on.
+/// Sees to the standard streams and to SIGPIPE, and ends the process with the status that `main` gives. A stream that the
+/// caller has closed is `/dev/null`: what is opened next must not become one. Who writes to a pipe that nobody reads is
+/// told so by the write.
 pub fn run(main: impl FnOnce() -> Status + UnwindSafe) -> ! {
     let status = match occupy_streams() {
         Ok(()) => {
             // SAFETY: a disposition is set, no handler; there is no other thread yet.
             unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+            hide();
             // The panic has been told already.
             catch_unwind(main).unwrap_or(PANICKED)
         }
@@ -52,6 +54,15 @@ pub fn run(main: impl FnOnce() -> Status + UnwindSafe) -> ! {
         Err(_) => FAILURE,
     };
     std::process::exit(i32::from(status))
+}
+
+/// A launch thread gives up capabilities before it clones, and has the memory of all. By the kernel's rules who has those it
+/// keeps may then trace it, in a container that sees the host's processes; not where the memory is not dumpable
+/// (PR_SET_DUMPABLE, prctl(2); ptrace(2), "Ptrace access mode checking"). A program that is executed is dumpable again, and
+/// a child of a launch says so itself.
+fn hide() {
+    // SAFETY: only numbers are passed.
+    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
 }
 
 fn occupy_streams() -> nix::Result<()> {
