@@ -14,9 +14,8 @@ use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
 use super::mount::{fsconfig_create, fsmount, fsopen};
 
-/// Inodes of the root of a procfs and of the initial pid namespace (PROC_ROOT_INO, PROC_PID_INIT_INO; Linux 3.8).
+/// The inode of the root of a procfs (PROC_ROOT_INO).
 const ROOT: u64 = 1;
-const INITIAL_NAMESPACE: u64 = 0xEFFF_FFFC;
 
 /// The root of a detached procfs of this process's pid namespace, made at the first call.
 fn private() -> nix::Result<BorrowedFd<'static>> {
@@ -36,8 +35,7 @@ fn usual() -> Option<BorrowedFd<'static>> {
     USUAL.get_or_init(find_usual).as_ref().map(AsFd::as_fd)
 }
 
-/// Only in the initial pid namespace, where it is simple: of all procfs that a process there may come upon, those of that
-/// namespace alone have a `self` for it.
+/// Process 1 of a procfs is of the namespace whose procfs it is; is that ours? Who may not know it gets none.
 #[allow(
     clippy::disallowed_methods,
     reason = "I11: a mount point of the host, which is looked at"
@@ -47,8 +45,12 @@ fn find_usual() -> Option<OwnedFd> {
     let root = nix::fcntl::open("/proc", flags, Mode::empty()).ok()?;
     let is_procfs = fstatfs(&root).ok()?.filesystem_type() == PROC_SUPER_MAGIC;
     let is_whole = fstat(&root).ok()?.st_ino == ROOT;
-    let own = fstatat(&root, "self/ns/pid", AtFlags::empty()).ok()?;
-    (is_procfs && is_whole && own.st_ino == INITIAL_NAMESPACE).then_some(root)
+    let namespace_of = |process| {
+        let file = format!("{process}/ns/pid");
+        fstatat(&root, file.as_str(), AtFlags::empty()).map(|file| file.st_ino)
+    };
+    let is_ours = namespace_of("self").ok()? == namespace_of("1").ok()?;
+    (is_procfs && is_whole && is_ours).then_some(root)
 }
 
 /// Opens `path` of procfs, without following links (`self` and `thread-self` too).
