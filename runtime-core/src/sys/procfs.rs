@@ -4,8 +4,8 @@
 //! 0.03 ms to make one, and a grace period of RCU to take it away again. So what is only read is read below `/proc`, where that
 //! is found to be what it should be, and where something is mounted on the way our own is asked instead.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::OnceLock;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
@@ -14,25 +14,55 @@ use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
 use super::mount::{fsconfig_create, fsmount, fsopen};
 
-/// The inode of the root of a procfs (PROC_ROOT_INO).
-const ROOT: u64 = 1;
+/// Of the root of a procfs (PROC_ROOT_INO).
+const INODE: u64 = 1;
 
-/// The root of a detached procfs of this process's pid namespace, made at the first call.
-fn private() -> nix::Result<BorrowedFd<'static>> {
-    static PRIVATE: OnceLock<OwnedFd> = OnceLock::new();
-    if let Some(root) = PRIVATE.get() {
-        return Ok(root.as_fd());
-    }
-    let context = fsopen(c"proc")?;
-    fsconfig_create(context.as_fd())?;
-    let root = fsmount(context.as_fd(), 0)?;
-    Ok(PRIVATE.get_or_init(|| root).as_fd())
+/// The one that is asked.
+#[derive(Clone, Debug)]
+enum Root {
+    /// `/proc`, until the other is needed.
+    Usual(Arc<OwnedFd>),
+    /// Our own.
+    Own(Arc<OwnedFd>),
 }
 
-/// `/proc`, if it is the root of a procfs of this process's pid namespace.
-fn usual() -> Option<BorrowedFd<'static>> {
-    static USUAL: OnceLock<Option<OwnedFd>> = OnceLock::new();
-    USUAL.get_or_init(find_usual).as_ref().map(AsFd::as_fd)
+impl Root {
+    /// Made at the first call; `/proc` does too for who does not need our own.
+    fn get(needs_own: bool) -> nix::Result<Self> {
+        static ROOT: RwLock<Option<Root>> = RwLock::new(None);
+        let does = |found: &Self| !needs_own || matches!(found, Self::Own(_));
+        let found = ROOT.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(found) = found.filter(does) {
+            return Ok(found);
+        }
+        let mut root = ROOT.write().unwrap_or_else(PoisonError::into_inner);
+        // Somebody else may have made it meanwhile.
+        if let Some(found) = root.clone().filter(does) {
+            return Ok(found);
+        }
+        let usual = (!needs_own).then(find_usual).flatten();
+        let found = match usual {
+            Some(usual) => Self::Usual(Arc::new(usual)),
+            None => Self::Own(Arc::new(own()?)),
+        };
+        Ok(root.insert(found).clone())
+    }
+
+    fn open(&self, path: &str, flags: OFlag) -> nix::Result<OwnedFd> {
+        let (Self::Usual(root) | Self::Own(root)) = self;
+        let resolve = ResolveFlag::RESOLVE_BENEATH
+            | ResolveFlag::RESOLVE_NO_SYMLINKS
+            | ResolveFlag::RESOLVE_NO_XDEV;
+        let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC);
+        openat2(root, path, how.resolve(resolve))
+    }
+}
+
+/// The root of a detached procfs of this process's pid namespace.
+fn own() -> nix::Result<OwnedFd> {
+    let context = fsopen(c"proc")?;
+    fsconfig_create(context.as_fd())?;
+    fsmount(context.as_fd(), 0)
 }
 
 /// Process 1 of a procfs is of the namespace whose procfs it is; is that ours? Who may not know it gets none.
@@ -44,7 +74,7 @@ fn find_usual() -> Option<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let root = nix::fcntl::open("/proc", flags, Mode::empty()).ok()?;
     let is_procfs = fstatfs(&root).ok()?.filesystem_type() == PROC_SUPER_MAGIC;
-    let is_whole = fstat(&root).ok()?.st_ino == ROOT;
+    let is_whole = fstat(&root).ok()?.st_ino == INODE;
     let namespace_of = |process| {
         let file = format!("{process}/ns/pid");
         fstatat(&root, file.as_str(), AtFlags::empty()).map(|file| file.st_ino)
@@ -56,32 +86,24 @@ fn find_usual() -> Option<OwnedFd> {
 /// Opens `path` of procfs, without following links (`self` and `thread-self` too).
 pub fn open(path: &str, flags: OFlag) -> nix::Result<OwnedFd> {
     let is_read = flags & OFlag::O_ACCMODE == OFlag::O_RDONLY;
-    let Some(root) = usual().filter(|_| is_read) else {
-        return open_below(private()?, path, flags);
-    };
-    match open_below(root, path, flags) {
+    let root = Root::get(!is_read)?;
+    match root.open(path, flags) {
         // Something is mounted there; or it was mounted so that this is not to be seen (subset=pid, hidepid), which is no
         // fact about a process.
-        Err(Errno::EXDEV | Errno::ENOENT | Errno::EPERM | Errno::EACCES) => {
-            open_below(private()?, path, flags)
+        Err(errno @ (Errno::EXDEV | Errno::ENOENT | Errno::EPERM | Errno::EACCES))
+            if matches!(root, Root::Usual(_)) =>
+        {
+            Root::get(true).map_err(|_| errno)?.open(path, flags)
         }
         found => found,
     }
-}
-
-fn open_below(root: BorrowedFd<'_>, path: &str, flags: OFlag) -> nix::Result<OwnedFd> {
-    let resolve = ResolveFlag::RESOLVE_BENEATH
-        | ResolveFlag::RESOLVE_NO_SYMLINKS
-        | ResolveFlag::RESOLVE_NO_XDEV;
-    let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC);
-    openat2(root, path, how.resolve(resolve))
 }
 
 /// Opens what a link of procfs refers to (`PID/ns/user`, `PID/root`): the link itself leads out of
 /// procfs, so its directory is opened first, in our own, and only the last part is followed.
 pub fn open_link(path: &str) -> nix::Result<OwnedFd> {
     let (directory, name) = path.rsplit_once('/').ok_or(Errno::EINVAL)?;
-    let directory = open_below(private()?, directory, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+    let directory = Root::get(true)?.open(directory, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
     let flags = if name == "root" {
         OFlag::O_PATH
     } else {
