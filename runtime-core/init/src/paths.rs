@@ -57,12 +57,7 @@ pub fn file_itself(root: i32, path: &CStr) -> Outcome<Fd> {
 
 /// The directory that `path` lies in, made where it is missing, and its last component.
 pub fn parent(root: i32, path: &CStr) -> Outcome<(Fd, Name)> {
-    let bytes = trim_slashes(path.to_bytes());
-    let slash = bytes.iter().rposition(|byte| *byte == b'/');
-    let (before, last) = match slash {
-        Some(slash) => split(bytes, slash),
-        None => (&b""[..], bytes),
-    };
+    let (before, last) = halves(path);
     if last.is_empty() || last == b"." || last == b".." {
         return Err(Failed::check(libc::EINVAL));
     }
@@ -114,12 +109,9 @@ fn make(root: i32, path: &CStr, missing: Missing) -> Outcome<Fd> {
 /// The same where only the last component is missing, as mostly. `None` where something else is, or a link that leads to
 /// nothing has its name.
 fn make_last(root: i32, path: &CStr, missing: Missing) -> Outcome<Option<Fd>> {
-    let bytes = trim_slashes(path.to_bytes());
-    let slash = bytes.iter().rposition(|byte| *byte == b'/');
-    let (before, last) = slash.map_or((&b"/"[..], bytes), |slash| split(bytes, slash));
+    let (before, last) = halves(path);
     let mut buffer = PathBuffer::new();
-    let before = buffer.set(&[if before.is_empty() { b"/" } else { before }])?;
-    let Ok(parent) = resolve_with(root, before, libc::O_DIRECTORY) else {
+    let Ok(parent) = resolve_with(root, buffer.set(&[before])?, libc::O_DIRECTORY) else {
         return Ok(None);
     };
     let name = Name::new(last)?;
@@ -290,9 +282,14 @@ fn trim_slashes(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
-fn split(bytes: &[u8], slash: usize) -> (&[u8], &[u8]) {
-    (
-        bytes.get(..slash).unwrap_or_default(),
-        bytes.get(slash.saturating_add(1)..).unwrap_or_default(),
-    )
+/// What comes before the last component of a path, and that.
+fn halves(path: &CStr) -> (&[u8], &[u8]) {
+    let bytes = trim_slashes(path.to_bytes());
+    match bytes.iter().rposition(|byte| *byte == b'/') {
+        Some(slash) => (
+            bytes.get(..slash).unwrap_or_default(),
+            bytes.get(slash.saturating_add(1)..).unwrap_or_default(),
+        ),
+        None => (&b""[..], bytes),
+    }
 }

@@ -42,10 +42,9 @@ impl Ahead {
     /// the launch finds out the same.
     #[must_use]
     pub fn of(spec: &Spec) -> Self {
-        let namespaces = spec.linux().as_ref().and_then(|l| l.namespaces().as_ref());
-        match namespaces.map(|namespaces| at_once(namespaces)) {
-            Some(flags) if flags != 0 => Self::begin(AWAKE, flags, move || flags),
-            _ => Self::default(),
+        match wanted(spec) {
+            0 => Self::default(),
+            flags => Self::on(begin(AWAKE, move || flags), flags),
         }
     }
 
@@ -54,7 +53,7 @@ impl Ahead {
     pub fn soon() -> Soon {
         let (tells, told) = channel();
         Soon {
-            ahead: Self::begin(AWAKE, 0, move || told_soon(&told, AWAKE).unwrap_or(0)),
+            thread: begin(AWAKE, move || told_soon(&told, AWAKE).unwrap_or(0)),
             tells,
         }
     }
@@ -63,20 +62,15 @@ impl Ahead {
     #[must_use]
     pub fn expecting(bundle: &Path) -> Self {
         let bundle = bundle.to_owned();
-        Self::begin(Duration::ZERO, NEW_NETWORK, move || {
+        let thread = begin(Duration::ZERO, move || {
             let namespaces = Bundle::open(&bundle).map(|bundle| bundle.namespaces());
             let begins = namespaces.is_ok_and(|namespaces| is_for_us(&namespaces));
             if begins { NEW_NETWORK } else { 0 }
-        })
+        });
+        Self::on(thread, NEW_NETWORK)
     }
 
-    fn begin(awake: Duration, needs: u64, makes: impl FnOnce() -> u64 + Send + 'static) -> Self {
-        let thread = LaunchThread::begin(makes, awake).ok();
-        // Who only expects a create is about to sleep.
-        thread
-            .iter()
-            .filter(|_| !awake.is_zero())
-            .for_each(LaunchThread::apart);
+    fn on(thread: Option<LaunchThread>, needs: u64) -> Self {
         Self(Mutex::new(thread.map(|thread| Begun { needs, thread })))
     }
 
@@ -92,7 +86,7 @@ impl Ahead {
 /// A launch thread that waits for what to make.
 #[derive(Debug)]
 pub struct Soon {
-    ahead: Ahead,
+    thread: Option<LaunchThread>,
     tells: Sender<u64>,
 }
 
@@ -100,18 +94,29 @@ impl Soon {
     /// Has it make what the plan of this spec will ask for.
     #[must_use]
     pub fn of(self, spec: &Spec) -> Ahead {
-        let namespaces = spec.linux().as_ref().and_then(|l| l.namespaces().as_ref());
-        let needs = namespaces.map_or(0, |namespaces| at_once(namespaces));
-        let mut begun = self.ahead.0.lock().unwrap_or_else(PoisonError::into_inner);
-        begun.iter_mut().for_each(|begun| begun.needs = needs);
-        drop(begun);
+        let needs = wanted(spec);
         // Nobody hears it where no thread could be begun.
         let _ = self.tells.send(needs);
-        self.ahead
+        Ahead::on(self.thread, needs)
     }
 }
 
-/// What is made for a Create that is under way, as CLONE_NEW* flags.
+fn begin(awake: Duration, makes: impl FnOnce() -> u64 + Send + 'static) -> Option<LaunchThread> {
+    let thread = LaunchThread::begin(makes, awake).ok();
+    // Who only expects a create is about to sleep.
+    thread
+        .iter()
+        .filter(|_| !awake.is_zero())
+        .for_each(LaunchThread::apart);
+    thread
+}
+
+/// What is made for a Create of this spec that is under way, as CLONE_NEW* flags.
+fn wanted(spec: &Spec) -> u64 {
+    let namespaces = spec.linux().as_ref().and_then(|l| l.namespaces().as_ref());
+    namespaces.map_or(0, |namespaces| at_once(namespaces))
+}
+
 fn at_once(namespaces: &[LinuxNamespace]) -> u64 {
     if !is_for_us(namespaces) {
         return 0;

@@ -298,8 +298,8 @@ impl Entry {
 
     /// Has the record hold that was staged last.
     pub fn commit_record(&self) -> Result<()> {
-        let (new, doing) = (new_of(STATE), || format!("rename({})", self.at(STATE)));
-        self.gone_unless(self.exchange(&new, STATE).map(drop).with(doing), &new)
+        // The intent stays beside it: whoever waits for this need not wait for its end.
+        self.commit(STATE).map(drop)
     }
 
     /// The recorded exit of the init.
@@ -419,7 +419,11 @@ impl Entry {
 
     fn replace(&self, name: &str, content: &[u8]) -> Result<()> {
         self.stage(name, content)?;
-        self.commit(name)
+        if self.commit(name)? {
+            // What stays is written over by the next, and goes with the directory.
+            let _ = unlinkat(&self.dir, new_of(name).as_str(), UnlinkatFlags::NoRemoveDir);
+        }
+        Ok(())
     }
 
     fn stage(&self, name: &str, content: &[u8]) -> Result<()> {
@@ -428,38 +432,25 @@ impl Entry {
         self.gone_unless(written, &new)
     }
 
-    fn commit(&self, name: &str) -> Result<()> {
+    /// Gives what was staged its name. Where there is a file of that name already they change places: for a rename onto a
+    /// file that exists ext4 sends the new one to the disk at once, and its removal waits for the disk (1.3 ms of a short
+    /// container's life; ext4(5), auto_da_alloc). Says whether there was one, which is where the new one was now.
+    fn commit(&self, name: &str) -> Result<bool> {
         let new = new_of(name);
-        let put = self.put(&new, name);
+        let (dir, flags) = (&self.dir, RenameFlags::RENAME_EXCHANGE);
+        let put = match renameat2(dir, new.as_str(), dir, name, flags) {
+            Ok(()) => Ok(true),
+            // There is none yet, or this file system can't.
+            Err(_) => renameat(dir, new.as_str(), dir, name).map(|()| false),
+        };
         self.gone_unless(put.with(|| format!("rename({})", self.at(name))), &new)
     }
 
     /// The old one stays as it was; a half-written one, or one that can't be put in its place, must not stay at all.
-    fn gone_unless(&self, done: Result<()>, new: &str) -> Result<()> {
+    fn gone_unless<T>(&self, done: Result<T>, new: &str) -> Result<T> {
         done.inspect_err(|_| {
             let _ = unlinkat(&self.dir, new, UnlinkatFlags::NoRemoveDir);
         })
-    }
-
-    /// Gives the file `new` the name `name`. Where there is one already they change places, and the old one goes: for
-    /// a rename onto a file that exists ext4 sends the new one to the disk at once, and its removal waits for the disk
-    /// (1.3 ms of a short container's life; ext4(5), auto_da_alloc).
-    fn put(&self, new: &str, name: &str) -> nix::Result<()> {
-        if self.exchange(new, name)? {
-            // What stays is written over by the next, and goes with the directory.
-            let _ = unlinkat(&self.dir, new, UnlinkatFlags::NoRemoveDir);
-        }
-        Ok(())
-    }
-
-    /// The same, and the old one stays. Says whether there was one.
-    fn exchange(&self, new: &str, name: &str) -> nix::Result<bool> {
-        let (dir, flags) = (&self.dir, RenameFlags::RENAME_EXCHANGE);
-        match renameat2(dir, new, dir, name, flags) {
-            Ok(()) => Ok(true),
-            // There is none yet, or this file system can't.
-            Err(_) => renameat(dir, new, dir, name).map(|()| false),
-        }
     }
 
     fn write_new(&self, name: &str, content: &[u8]) -> Result<()> {

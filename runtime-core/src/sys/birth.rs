@@ -101,10 +101,9 @@ impl LaunchThread {
         let (waits, tasks) = channel();
         let processors = sched_getaffinity(Pid::from_raw(0)).ok();
         let body = move || {
-            let blocked = block_signals().map_err(named("rt_sigprocmask"));
+            block_signals().map_err(named("rt_sigprocmask"))?;
             // What can't be made here is left to the clone, which tells why if it still can't be.
-            let made = Some(ahead())
-                .filter(|wanted| blocked.is_ok() && *wanted != 0 && unshare(*wanted).is_ok());
+            let made = Some(ahead()).filter(|wanted| *wanted != 0 && unshare(*wanted).is_ok());
             let made = made.unwrap_or(0);
             if made & libc::CLONE_NEWNET as u64 != 0 {
                 // So with the child's step for it, which mostly finds it done.
@@ -124,7 +123,6 @@ impl LaunchThread {
                 // From where `apart` has put it it may go anywhere again.
                 let _ = sched_setaffinity(Pid::from_raw(0), &processors);
             }
-            blocked?;
             teller.born(on_thread(&birth, &teller.0)?);
             Ok(())
         };

@@ -60,84 +60,80 @@ pub(super) fn clone3(birth: &Birth<'_>, told: &Told) -> nix::Result<i32> {
     }
 }
 
-/// clone3(2) onto another stack: from there the child does the steps of `frozen`. The thread goes to the processors `here`
-/// before it writes anything: its child has begun on the one that it has run on, and would have to wait for it. Returns as
-/// the kernel does, an errno as a negative number.
-///
-/// # Safety
-/// The arguments are such that the child has memory of its own, in which the stack of `args` and `frozen` are to be found.
-#[cfg(target_arch = "x86_64")]
-#[unsafe(naked)]
-unsafe extern "C" fn clone_onto(
-    args: *const CloneArgs,
-    size: usize,
-    frozen: *const Frozen<'_>,
-    here: *const CpuSet,
-) -> isize {
-    std::arch::naked_asm!(
-        "push rbx",
-        "push r12",
-        "mov r12, rcx",
-        "mov eax, {clone3}",
-        "syscall",
-        "test rax, rax",
-        "jnz 2f",
-        "xor ebp, ebp",
-        "mov rdi, rdx",
-        "call {begin}",
-        "2:",
-        "js 3f",
-        "mov rbx, rax",
-        "xor edi, edi",
-        "mov esi, {size}",
-        "mov rdx, r12",
-        "mov eax, {sched_setaffinity}",
-        "syscall",
-        "mov rax, rbx",
-        "3:",
-        "pop r12",
-        "pop rbx",
-        "ret",
-        clone3 = const libc::SYS_clone3,
-        sched_setaffinity = const libc::SYS_sched_setaffinity,
-        size = const size_of::<CpuSet>(),
-        begin = sym begin,
-    )
+macro_rules! clone_onto {
+    ($($line:literal)*) => {
+        /// clone3(2) onto another stack: from there the child does the steps of `frozen`. The thread goes to the processors
+        /// `here` before it writes anything: its child has begun on the one that it has run on, and would have to wait for
+        /// it. Returns as the kernel does, an errno as a negative number.
+        ///
+        /// # Safety
+        /// The arguments are such that the child has memory of its own, in which the stack of `args` and `frozen` are to be
+        /// found.
+        #[unsafe(naked)]
+        unsafe extern "C" fn clone_onto(
+            args: *const CloneArgs,
+            size: usize,
+            frozen: *const Frozen<'_>,
+            here: *const CpuSet,
+        ) -> isize {
+            std::arch::naked_asm!(
+                $($line,)*
+                clone3 = const libc::SYS_clone3,
+                sched_setaffinity = const libc::SYS_sched_setaffinity,
+                size = const size_of::<CpuSet>(),
+                begin = sym begin,
+            )
+        }
+    };
 }
 
-/// See above.
+#[cfg(target_arch = "x86_64")]
+clone_onto! {
+    "push rbx"
+    "push r12"
+    "mov r12, rcx"
+    "mov eax, {clone3}"
+    "syscall"
+    "test rax, rax"
+    "jnz 2f"
+    "xor ebp, ebp"
+    "mov rdi, rdx"
+    "call {begin}"
+    "2:"
+    "js 3f"
+    "mov rbx, rax"
+    "xor edi, edi"
+    "mov esi, {size}"
+    "mov rdx, r12"
+    "mov eax, {sched_setaffinity}"
+    "syscall"
+    "mov rax, rbx"
+    "3:"
+    "pop r12"
+    "pop rbx"
+    "ret"
+}
+
 #[cfg(target_arch = "aarch64")]
-#[unsafe(naked)]
-unsafe extern "C" fn clone_onto(
-    args: *const CloneArgs,
-    size: usize,
-    frozen: *const Frozen<'_>,
-    here: *const CpuSet,
-) -> isize {
-    std::arch::naked_asm!(
-        "mov x9, x3",
-        "mov x8, {clone3}",
-        "svc 0",
-        "cbnz x0, 2f",
-        "mov x29, xzr",
-        "mov x0, x2",
-        "bl {begin}",
-        "2:",
-        "tbnz x0, 63, 3f",
-        "mov x10, x0",
-        "mov x0, xzr",
-        "mov x1, {size}",
-        "mov x2, x9",
-        "mov x8, {sched_setaffinity}",
-        "svc 0",
-        "mov x0, x10",
-        "3:",
-        "ret",
-        clone3 = const libc::SYS_clone3,
-        sched_setaffinity = const libc::SYS_sched_setaffinity,
-        size = const size_of::<CpuSet>(),
-        begin = sym begin,
-    )
+clone_onto! {
+    "mov x9, x3"
+    "mov x8, {clone3}"
+    "svc 0"
+    "cbnz x0, 2f"
+    "mov x29, xzr"
+    "mov x0, x2"
+    "bl {begin}"
+    "2:"
+    "tbnz x0, 63, 3f"
+    "mov x10, x0"
+    "mov x0, xzr"
+    "mov x1, {size}"
+    "mov x2, x9"
+    "mov x8, {sched_setaffinity}"
+    "svc 0"
+    "mov x0, x10"
+    "3:"
+    "ret"
 }
 
 /// Where a child begins. What it calls uses no libc, no heap and no lock, and never returns.
