@@ -187,7 +187,7 @@ impl<'a> Child<'a> {
             Step::Cwd { path, retry } => program::enter_directory(self, path, *retry),
             Step::Undumpable => { self.undumpable = true; credentials::hide(self) }
             Step::FindProgram { candidates } => program::find(self, candidates),
-            Step::Ready { wait: true } => wake::exchange(self, crate::step::Wake::Ready),
+            Step::Ready { wait: true } => wake::ready(self),
             Step::Ready { wait: false } => wake::tell(self, crate::step::Wake::Ready),
             Step::Gate { fifo } => gate::open(self, *fifo),
             Step::CloseOnExec { from } => raw::close_on_exec_from(*from),

@@ -18,7 +18,18 @@ pub mod failpoint {
     pub const KILL: u32 = 2;
 }
 
-/// Facts of a launch. Every field is written by the child only, but the failpoint and `listener_taken`.
+/// Values of [`Page::leave`]: who was first of a child that comes to `Step::Ready` and waits, and a parent that has nothing
+/// left to do for it.
+pub mod leave {
+    /// Nobody yet.
+    pub const OPEN: u32 = 0;
+    /// The child: it has asked, and the parent answers.
+    pub const ASKED: u32 = 1;
+    /// The parent: the child goes on and asks nobody.
+    pub const GIVEN: u32 = 2;
+}
+
+/// Facts of a launch. Every field is written by the child only, but the failpoint, `listener_taken` and `leave`.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Page {
@@ -32,6 +43,8 @@ pub struct Page {
     pub listener: AtomicI32,
     /// Set by the parent once it has the listener: the child goes on.
     pub listener_taken: AtomicU32,
+    /// Whether the child has to ask before it goes beyond `Step::Ready`, one of [`leave`].
+    pub leave: AtomicU32,
     /// Number of the child's own procfs, or -1.
     pub procfs: AtomicI32,
     /// Host pid of the process that `Step::Reborn` made; 0 before.
@@ -47,6 +60,26 @@ pub struct Page {
 }
 
 impl Page {
+    /// The parent gives the child leave to go beyond `Step::Ready` before it is there. Too late (`false`) where it has asked:
+    /// it waits for the answer.
+    #[must_use]
+    pub fn give_leave(&self) -> bool {
+        self.take_turn(leave::GIVEN)
+    }
+
+    /// The child is at `Step::Ready`. Without leave (`false`) it has to ask, and its parent knows that it will.
+    #[must_use]
+    pub(crate) fn has_leave(&self) -> bool {
+        !self.take_turn(leave::ASKED)
+    }
+
+    /// Whether `whose` is the first.
+    fn take_turn(&self, whose: u32) -> bool {
+        self.leave
+            .compare_exchange(leave::OPEN, whose, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+
     /// A failure as the parent reads it: step, errno, system call.
     #[must_use]
     pub fn failure(&self) -> Option<Failure> {

@@ -14,6 +14,14 @@ pub fn tell_with(child: &Child<'_>, wake: Wake, passenger: i32) -> Outcome<()> {
     raw::send_with_fd(child.frozen.wake, wake as u8, passenger)
 }
 
+/// Says that it is ready and waits for the parent, unless that has given it leave to go on before.
+pub fn ready(child: &Child<'_>) -> Outcome<()> {
+    if child.frozen.page.has_leave() {
+        return Ok(());
+    }
+    exchange(child, Wake::Ready)
+}
+
 /// Sends `wake` and waits until the parent answers with the same byte. A parent that is gone can't
 /// adopt, limit or start this process: it ends with a failed step.
 pub fn exchange(child: &Child<'_>, wake: Wake) -> Outcome<()> {

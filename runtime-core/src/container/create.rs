@@ -1,15 +1,16 @@
 //! Create: from a bundle to an init that stands at the gate, and back to nothing when it fails.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant, SystemTime};
 
 use oci_spec::runtime::Spec;
 use rsrun_init::step::Step;
 
 use super::hooks::Runner;
-use super::{Container, Containers, CreateRequest, Created, KILL_PATIENCE, OpenGate, Status};
+use super::{Container, Containers, CreateRequest, Created, KILL_PATIENCE, Status};
 use super::{hooks, lookups};
 use crate::bundle::Bundle;
 use crate::cgroup::devices::{Filter, Program};
@@ -74,20 +75,10 @@ impl Containers {
             children: &self.children,
             cancel,
             ahead: &ahead,
-            gate: None,
         };
         match creation.run() {
             Ok(launched) => {
-                let Creation {
-                    record,
-                    cgroup,
-                    gate,
-                    ..
-                } = creation;
-                let gate = gate.map(|reader| OpenGate {
-                    reader,
-                    _procfs: launched.procfs,
-                });
+                let Creation { record, cgroup, .. } = creation;
                 let init = Some(launched.process);
                 let children = Arc::clone(&self.children);
                 let container = Container {
@@ -96,7 +87,7 @@ impl Containers {
                     record,
                     init,
                     cgroup,
-                    gate: Mutex::new(gate),
+                    runs_already: AtomicBool::new(!plan.is_gated()),
                     children,
                     host,
                 };
@@ -150,6 +141,7 @@ impl Containers {
             no_new_keyring: request.no_new_keyring,
             preserve_fds: request.preserve_fds,
             systemd_cgroup: request.systemd_cgroup,
+            starts_at_once: request.starts_at_once,
             ..CreateFacts::default()
         };
         let rootfs = rootfs_of(request, spec)?;
@@ -269,8 +261,6 @@ struct Creation<'a> {
     children: &'a Arc<Children>,
     cancel: &'a Cancel,
     ahead: &'a Ahead,
-    /// The reader's end of a gate that is open.
-    gate: Option<OwnedFd>,
 }
 
 impl Creation<'_> {
@@ -297,12 +287,16 @@ impl Creation<'_> {
         if let Some(owner) = self.plan.cgroup.owner {
             cgroup.delegate(owner)?;
         }
-        let (uid, gid) = root_owner(&self.plan.exec.maps);
-        let fifo = self.entry.make_fifo(uid, gid)?;
-        self.launch(&fifo, &program)
+        let fifo = if self.plan.is_gated() {
+            let (uid, gid) = root_owner(&self.plan.exec.maps);
+            Some(self.entry.make_fifo(uid, gid)?)
+        } else {
+            None
+        };
+        self.launch(fifo.as_ref().map(AsFd::as_fd), &program)
     }
 
-    fn launch(&mut self, fifo: &OwnedFd, program: &Program) -> Result<Launched> {
+    fn launch(&mut self, gate: Option<BorrowedFd<'_>>, program: &Program) -> Result<Launched> {
         let Some(cgroup) = &self.cgroup else {
             return Err(Error::invalid("the cgroup is missing"));
         };
@@ -311,7 +305,7 @@ impl Creation<'_> {
             streams: [&streams.stdin, &streams.stdout, &streams.stderr]
                 .map(|fd| fd.as_ref().map(AsFd::as_fd)),
             init: None,
-            gate: Some(fifo.as_fd()),
+            gate,
         };
         let setting = Setting {
             children: self.children,
@@ -320,10 +314,6 @@ impl Creation<'_> {
             cgroup: Some(cgroup.dir()),
             ahead: Some(self.ahead),
         };
-        let mut steps = self.plan.init.steps.iter();
-        let opens_gate = self.request.starts_at_once
-            && self.plan.hooks.start_container.is_empty()
-            && !steps.any(|step| matches!(step, Step::OpenConsole { .. }));
         let mut attendant = Steward {
             plan: self.plan,
             cgroup,
@@ -335,7 +325,7 @@ impl Creation<'_> {
             record: &mut self.record,
             children: self.children,
             cancel: self.cancel,
-            gate: opens_gate.then_some(&mut self.gate),
+            done: Done::default(),
         };
         launch(
             &self.plan.init,
@@ -369,8 +359,15 @@ struct Steward<'a> {
     record: &'a mut Record,
     children: &'a Arc<Children>,
     cancel: &'a Cancel,
-    /// Where the gate's reader goes, if the gate is to be open when the init comes to it.
-    gate: Option<&'a mut Option<OwnedFd>>,
+    done: Done,
+}
+
+/// What of the last things has been done before the init was ready.
+#[derive(Debug, Default)]
+struct Done {
+    devices: bool,
+    staged: bool,
+    committed: bool,
 }
 
 impl Steward<'_> {
@@ -381,7 +378,28 @@ impl Steward<'_> {
             pid: init.pid(),
             start_time: stat.start_time,
         });
-        self.entry.stage_record(self.record)
+        self.entry.stage_record(self.record)?;
+        self.done.staged = true;
+        Ok(())
+    }
+
+    fn set_devices(&mut self) -> Result<()> {
+        if !self.done.devices {
+            match self.filter.take() {
+                Some(filter) => self.cgroup.attach_devices(&filter)?,
+                None => self.cgroup.set_devices(self.program)?,
+            }
+            self.done.devices = true;
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<()> {
+        if !self.done.committed {
+            self.entry.commit_record()?;
+            self.done.committed = true;
+        }
+        Ok(())
     }
 
     fn runner<'s>(&'s self, init: &'s ProcessHandle) -> Runner<'s> {
@@ -403,6 +421,7 @@ impl Attendant for Steward<'_> {
     /// The kernel takes a third of a millisecond to verify and translate a device program. Once the child runs, it
     /// would have to share a processor with that: it is woken where its waker is.
     fn at_birth(&mut self) -> Result<()> {
+        self.done = Done::default();
         self.filter = Some(self.program.load()?);
         Ok(())
     }
@@ -410,6 +429,9 @@ impl Attendant for Steward<'_> {
     /// Beside the child's mounts; it charges nothing of its set-up to limits that are not there yet.
     fn meanwhile(&mut self, init: &ProcessHandle) -> Result<()> {
         self.cgroup.apply(self.limits)?;
+        if self.program.lets_pass(&self.plan.init.steps) {
+            self.set_devices()?;
+        }
         // One that is born again in a joined pid namespace is another process when it is ready.
         if self.plan.init.steps.contains(&Step::Reborn) {
             return Ok(());
@@ -446,23 +468,24 @@ impl Attendant for Steward<'_> {
 
     /// Who waits for the end of the program waits for that instance's too, if the program's execve is what ends it.
     fn keeps_procfs(&self) -> bool {
-        self.gate.is_some()
+        !self.plan.is_gated()
     }
 
-    /// The device program comes last: it would deny the nodes that the child has just made.
+    /// The device program comes last where it would deny what the child has just done, such as a node.
     fn ready(&mut self, init: &ProcessHandle) -> Result<()> {
-        match self.filter.take() {
-            Some(filter) => self.cgroup.attach_devices(&filter)?,
-            None => self.cgroup.set_devices(self.program)?,
-        }
-        if self.record.init.is_none() {
+        self.set_devices()?;
+        if !self.done.staged {
             self.stage(init)?;
         }
-        self.entry.commit_record()?;
-        if let Some(gate) = &mut self.gate {
-            **gate = Some(self.entry.open_gate()?);
+        self.commit()
+    }
+
+    fn ready_ahead(&mut self, _init: &ProcessHandle) -> Result<bool> {
+        let is_all = self.done.devices && self.done.staged;
+        if is_all {
+            self.commit()?;
         }
-        Ok(())
+        Ok(is_all)
     }
 
     fn listener(&mut self, init: &ProcessHandle, listener: OwnedFd) -> Result<()> {

@@ -13,7 +13,8 @@ mod start;
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -105,8 +106,8 @@ pub struct CreateRequest {
     pub loaded: Option<Loaded<Spec>>,
     /// What was begun for it before it came; without it that is begun when config.json has been read.
     pub ahead: Option<Ahead>,
-    /// The gate is open when the init comes to it: a start follows at once, and its caller does nothing before. Not where
-    /// something has to be done in between all the same, for a terminal or for startContainer hooks.
+    /// A start follows at once, and its caller does nothing before: the init waits for none, and create returns when its program
+    /// runs. Not where something has to be done in between all the same, for a terminal or for startContainer hooks.
     pub starts_at_once: bool,
 }
 
@@ -256,18 +257,10 @@ pub struct Container {
     record: Record,
     init: Option<ProcessHandle>,
     cgroup: Option<Cgroup>,
-    /// The gate, where its creation has opened it.
-    gate: Mutex<Option<OpenGate>>,
+    /// Its creation has executed its program: the first start finds it so.
+    runs_already: AtomicBool,
     children: Arc<Children>,
     host: Arc<Host>,
-}
-
-/// A gate that was opened before the init came to it.
-#[derive(Debug)]
-struct OpenGate {
-    reader: OwnedFd,
-    /// The init's, which is dropped when its program runs.
-    _procfs: Option<OwnedFd>,
 }
 
 impl Container {
@@ -305,7 +298,7 @@ impl Container {
             record,
             init,
             cgroup,
-            gate: Mutex::default(),
+            runs_already: AtomicBool::new(false),
             children,
             host,
         })

@@ -6,14 +6,14 @@
 //! shim, which made the init, and for a command line that did not.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::PollFlags;
 
 use super::hooks::Runner;
-use super::{Container, KILL_PATIENCE, OpenGate, Status};
+use super::{Container, KILL_PATIENCE, Status};
 use crate::error::{Context, Error, ErrorKind, Result, errno_text};
 use crate::process::{Cancel, Exit, ProcessHandle};
 use crate::sys::procfs::Stat;
@@ -41,13 +41,8 @@ impl Container {
                 }
             }
         };
-        // Who created it so knows its status, which may have changed since: its init may be through the gate.
-        let gate = self
-            .gate
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if gate.is_none() {
+        let runs_already = self.runs_already.swap(false, Ordering::AcqRel);
+        if !runs_already {
             self.need_created()?;
         }
         let Some(init) = &self.init else {
@@ -64,22 +59,25 @@ impl Container {
             cgroup,
             host: &self.host,
         };
-        let started = runner
-            .run_all(
-                "startContainer",
-                &hooks.start_container,
-                &runner.inside()?,
-                Status::Created,
-            )
-            .and_then(|()| self.open_gate(init, gate, cancel))
-            .and_then(|()| {
-                runner.run_all(
-                    "poststart",
-                    &hooks.poststart,
-                    &runner.on_host(),
-                    Status::Running,
+        let gone_through = match runs_already {
+            true => Ok(()),
+            false => runner
+                .run_all(
+                    "startContainer",
+                    &hooks.start_container,
+                    &runner.inside()?,
+                    Status::Created,
                 )
-            });
+                .and_then(|()| self.open_gate(init, cancel)),
+        };
+        let started = gone_through.and_then(|()| {
+            runner.run_all(
+                "poststart",
+                &hooks.poststart,
+                &runner.on_host(),
+                Status::Running,
+            )
+        });
         if started.is_err() {
             // Half a start is none: neither hook nor gate can be tried again.
             let _ = init.kill(libc::SIGKILL);
@@ -95,17 +93,9 @@ impl Container {
         }
     }
 
-    fn open_gate(
-        &self,
-        init: &ProcessHandle,
-        gate: Option<OpenGate>,
-        cancel: &Cancel,
-    ) -> Result<()> {
+    fn open_gate(&self, init: &ProcessHandle, cancel: &Cancel) -> Result<()> {
         let launching = self.children.launching();
-        let (gate, _procfs) = match gate {
-            Some(OpenGate { reader, _procfs }) => (reader, _procfs),
-            None => (self.entry.open_gate()?, None),
-        };
+        let gate = self.entry.open_gate()?;
         let deadline = Instant::now() + PATIENCE;
         let _stage = cancel.stages().enter("the init's execve behind the gate");
         let ready = cancel

@@ -12,9 +12,9 @@
 //!                  ◀── HooksDue ──
 //!   Seccomp        ── Listener ──▶      takes the listener by the number in the page
 //!   Ready          ── Ready ─────▶      attaches the device program; records the pid
-//!                  ◀── Ready ─────
+//!                  ◀── Ready ─────      (neither where the parent has done both and said so in the page before)
 //!   (create)  Gate … Execute            `start` opens the fifo; EOF or {step, errno}
-//!   (exec)    Execute  ── EOF ──▶       page says which step failed, the kernel whether execve happened
+//!   (run, exec)  Execute  ── EOF ──▶    page says which step failed, the kernel whether execve happened
 //! ```
 
 use std::collections::VecDeque;
@@ -25,6 +25,7 @@ use rsrun_init::step::{Stage, Step, Wake};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conversation {
     due: VecDeque<Due>,
+    gated: bool,
 }
 
 /// A wake that a step of the plan will send.
@@ -41,13 +42,26 @@ impl Conversation {
     pub fn of<P: Stage>(steps: &[Step<P>]) -> Self {
         Self {
             due: steps.iter().filter_map(due).collect(),
+            gated: steps.iter().any(|step| matches!(step, Step::Gate { .. })),
         }
     }
 
-    /// Whether the launch ends with Ready (create) and not with execve (exec, hooks, programs).
+    /// Whether the launch ends with Ready, before a gate (create), and not with execve (run, exec, hooks, programs).
     #[must_use]
     pub fn ends_with_ready(&self) -> bool {
-        self.due.back().is_some_and(|due| due.wake == Wake::Ready)
+        self.gated
+    }
+
+    /// Whether nothing is to come but a Ready on which the program follows.
+    #[must_use]
+    pub fn awaits_leave(&self) -> bool {
+        let ready = |due: &Due| due.wake == Wake::Ready && due.answered;
+        !self.gated && self.due.len() == 1 && self.due.iter().all(ready)
+    }
+
+    /// The child has leave and will not ask.
+    pub fn leave_given(&mut self) {
+        self.due.clear();
     }
 
     /// Whether the child waits for what its parent writes.
@@ -97,7 +111,7 @@ fn due<P: Stage>(step: &Step<P>) -> Option<Due> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::PlanStep;
+    use crate::plan::{FdName, PlanStep};
 
     fn create() -> Conversation {
         let steps = [
@@ -110,6 +124,7 @@ mod tests {
                 bind: true,
             },
             PlanStep::Ready { wait: true },
+            PlanStep::Gate { fifo: FdName(0) },
         ];
         Conversation::of(&steps)
     }
@@ -125,6 +140,26 @@ mod tests {
             .collect();
         assert_eq!(wakes, [Wake::Adopted, Wake::Console, Wake::Ready]);
         assert_eq!(conversation.take(4), None);
+    }
+
+    #[test]
+    fn leave_is_given_where_nothing_but_ready_is_to_come_and_no_gate() {
+        let steps = [PlanStep::AwaitAdoption, PlanStep::Ready { wait: true }];
+        let mut conversation = Conversation::of(&steps);
+        assert!(!conversation.ends_with_ready());
+        assert!(!conversation.awaits_leave());
+        assert!(conversation.take(1).is_some());
+        assert!(conversation.awaits_leave());
+        conversation.leave_given();
+        assert_eq!(conversation.take(4), None);
+        assert!(!conversation.awaits_leave());
+
+        let mut gated = create();
+        let taken = [1, 3].map(|byte| gated.take(byte).is_some());
+        assert_eq!(taken, [true, true]);
+        assert!(!gated.awaits_leave());
+        let told = [PlanStep::Ready { wait: false }];
+        assert!(!Conversation::of(&told).awaits_leave());
     }
 
     #[test]

@@ -68,9 +68,14 @@ pub trait Attendant {
     fn keeps_procfs(&self) -> bool {
         false
     }
-    /// Nothing but the gate is left.
+    /// Nothing but the gate, or the program, is left.
     fn ready(&mut self, _process: &ProcessHandle) -> Result<()> {
         Ok(())
+    }
+    /// Does what `ready` does before the process is there, and says whether it has: the process will not wait then. It is asked
+    /// where nothing else is to come, after `meanwhile`.
+    fn ready_ahead(&mut self, _process: &ProcessHandle) -> Result<bool> {
+        Ok(false)
     }
     /// Its seccomp profile has a listener.
     fn listener(&mut self, _process: &ProcessHandle, _listener: OwnedFd) -> Result<()> {
@@ -223,7 +228,7 @@ impl Drive<'_> {
         let mut conversation = Conversation::of(&self.plan.steps);
         let ends_with_ready = conversation.ends_with_ready();
         if !conversation.begins_with_adoption() {
-            self.meanwhile(attendant)?;
+            self.meanwhile(&mut conversation, attendant)?;
         }
         loop {
             match self.listen()? {
@@ -243,18 +248,50 @@ impl Drive<'_> {
                         ));
                     };
                     self.attend(due, fd, attendant)?;
-                    if due.wake == Wake::Ready {
-                        return Ok(());
+                    match due.wake {
+                        Wake::Ready if ends_with_ready => return Ok(()),
+                        Wake::Adopted => self.meanwhile(&mut conversation, attendant)?,
+                        _ => {}
                     }
                 }
             }
         }
     }
 
-    fn meanwhile(&mut self, attendant: &mut dyn Attendant) -> Result<()> {
-        let done = attendant.meanwhile(&self.process);
+    fn meanwhile(
+        &mut self,
+        conversation: &mut Conversation,
+        attendant: &mut dyn Attendant,
+    ) -> Result<()> {
+        let mut done = attendant.meanwhile(&self.process);
+        if done.is_ok() && conversation.awaits_leave() {
+            done = self.give_leave(conversation, attendant);
+        }
         drop(self.ending.take());
         done
+    }
+
+    /// Spares the child to ask and to wait, if nothing is left to do for it.
+    fn give_leave(
+        &mut self,
+        conversation: &mut Conversation,
+        attendant: &mut dyn Attendant,
+    ) -> Result<()> {
+        if attendant.ready_ahead(&self.process)? {
+            self.keep_procfs(attendant);
+            if self.page.give_leave() {
+                conversation.leave_given();
+            }
+        }
+        Ok(())
+    }
+
+    fn keep_procfs(&mut self, attendant: &dyn Attendant) {
+        let number = self.page.procfs.load(Ordering::Acquire);
+        if number >= 0 && self.procfs.is_none() && attendant.keeps_procfs() {
+            // Where it can't be had it goes at execve.
+            self.procfs = pidfd_getfd(self.process.as_fd(), number).ok();
+        }
     }
 
     fn listen(&self) -> Result<Heard> {
@@ -334,11 +371,7 @@ impl Drive<'_> {
             }
             Wake::Listener => self.take_listener(attendant)?,
             Wake::Ready => {
-                let number = self.page.procfs.load(Ordering::Acquire);
-                if number >= 0 && attendant.keeps_procfs() {
-                    // Where it can't be had it goes at execve.
-                    self.procfs = pidfd_getfd(self.process.as_fd(), number).ok();
-                }
+                self.keep_procfs(attendant);
                 attendant.ready(&self.process)?;
             }
         }
@@ -357,10 +390,7 @@ impl Drive<'_> {
                 Err(errno) => return Err(Error::os(errno, "send(wake)")),
             }
         }
-        match due.wake {
-            Wake::Adopted => self.meanwhile(attendant),
-            Wake::HooksDue | Wake::Console | Wake::Listener | Wake::Ready => Ok(()),
-        }
+        Ok(())
     }
 
     /// After `Step::Reborn` the process is another one: a child of ours too (CLONE_PARENT).

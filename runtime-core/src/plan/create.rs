@@ -34,6 +34,10 @@ pub fn create(spec: &Spec, facts: &CreateFacts, host: &Host) -> Result<Container
     };
     let resolved = Resolved::read(process, &ProcessDefaults::default(), &origin, host)?;
     let hooks = hooks::of_spec(spec.hooks().as_ref(), &resolved)?;
+    // Something is to be done in between where its terminal has a size or hooks come before the program.
+    let at_once =
+        facts.starts_at_once && resolved.terminal.is_none() && hooks.start_container.is_empty();
+    let ending = if at_once { Ending::Ready } else { Ending::Gate };
     let exec = exec::facts_of(spec, facts, &namespaces, &resolved, host)?;
     let (program, warnings) = (resolved.program.clone(), resolved.warnings.clone());
     let creation = Creation {
@@ -46,7 +50,7 @@ pub fn create(spec: &Spec, facts: &CreateFacts, host: &Host) -> Result<Container
     };
     Ok(ContainerPlan {
         cgroup: cgroup::request(spec, facts, &namespaces, &exec.maps)?,
-        init: creation.write(resolved, &hooks, &exec)?.finish(),
+        init: creation.write(resolved, &hooks, &exec, ending)?.finish(),
         has_private_pid_namespace: namespaces.new & PID != 0,
         hooks,
         program,
@@ -70,6 +74,7 @@ impl Creation<'_> {
         process: Resolved,
         hooks: &ContainerHooks,
         exec: &ExecFacts,
+        ending: Ending,
     ) -> Result<Draft> {
         self.draft.adoption.oom_score_adj = exec.oom_score_adj;
         self.draft.adoption.raise = process.raised(self.host);
@@ -95,7 +100,7 @@ impl Creation<'_> {
             preserve_fds: self.facts.preserve_fds,
             scheduling: container_scheduling(exec),
         };
-        process.finish(&mut self.draft, Ending::Gate, &end);
+        process.finish(&mut self.draft, ending, &end);
         Ok(self.draft)
     }
 

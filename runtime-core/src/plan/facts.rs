@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 use oci_spec::runtime::{ExecCPUAffinity, Hook, LinuxIOPriority, Scheduler};
-use rsrun_init::step::FilterLine;
+use rsrun_init::step::{FilterLine, Step};
 use serde::{Deserialize, Serialize};
 
 use super::capabilities::Sets;
-use super::{CgroupRequest, IdMaps, Plan};
+use super::{CgroupRequest, IdMaps, Plan, PlanStep};
 use crate::error::errno_text;
 
 /// What create needs to know beyond config.json and the host.
@@ -29,6 +29,9 @@ pub struct CreateFacts {
     pub preserve_fds: u32,
     /// Use the systemd cgroup driver.
     pub systemd_cgroup: bool,
+    /// Its program follows at once, without a gate, unless something has to be done in between: for a terminal or for
+    /// startContainer hooks.
+    pub starts_at_once: bool,
     /// Home directory of the process's user in the container's /etc/passwd (`passwd::home_below`).
     pub home: Option<String>,
     /// `linux.seccomp`, compiled (`seccomp::compile`).
@@ -75,6 +78,15 @@ pub struct ContainerPlan {
     pub has_private_pid_namespace: bool,
     /// What was asked for, is not known to this kernel, and is left out as the specification says.
     pub warnings: Vec<String>,
+}
+
+impl ContainerPlan {
+    /// Whether the init waits for a start.
+    #[must_use]
+    pub fn is_gated(&self) -> bool {
+        let gate = |step: &PlanStep| matches!(step, Step::Gate { .. });
+        self.init.steps.iter().any(gate)
+    }
 }
 
 /// Hooks by kind.

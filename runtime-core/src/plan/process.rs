@@ -51,7 +51,11 @@ pub(super) struct Resolved {
 /// How a plan ends: behind a gate, or at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
+    /// Ready, then the gate.
     Gate,
+    /// Ready, then the program.
+    Ready,
+    /// The program.
     AtOnce,
 }
 
@@ -230,6 +234,7 @@ impl Ending {
                 let fifo = draft.fd(FdSource::Gate);
                 draft.step(Step::Gate { fifo });
             }
+            Self::Ready => draft.step(Step::Ready { wait: true }),
             // Nobody is to be told before execve, which the parent sees by the socket's end: what fails
             // after a Ready would pass for an exit of the program.
             Self::AtOnce => {}

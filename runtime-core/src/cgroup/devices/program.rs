@@ -19,8 +19,10 @@
 //! read+write.)
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
+use rsrun_init::step::Step;
 
 use crate::error::{Error, Result};
+use crate::plan::PlanStep;
 
 /// `BPF_DEVCG_DEV_*`: the lower half of the context's first word.
 const BLOCK: i32 = 1;
@@ -71,16 +73,16 @@ impl Instruction {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
     instructions: Vec<Instruction>,
+    /// The rules that count, in the order of their list, and what holds for what they leave undecided.
+    rules: Vec<Rule>,
+    otherwise: bool,
 }
 
 impl Program {
     /// The program for `rules`; without any it denies all. `InvalidSpec` for a rule that makes no sense,
     /// at `/linux/resources/devices/N`.
     pub fn compile(rules: &[LinuxDeviceCgroup]) -> Result<Self> {
-        let mut program = Self {
-            instructions: PROLOGUE.to_vec(),
-        };
-        let rules = rules
+        let mut rules = rules
             .iter()
             .enumerate()
             .map(|(index, rule)| Rule::read(index, rule))
@@ -88,13 +90,55 @@ impl Program {
         // Nothing is undecided after a rule for all: what is before it is not needed, and the verifier
         // refuses code that can't be reached.
         let all = rules.iter().rposition(Rule::is_all);
-        for rule in rules.iter().skip(all.map_or(0, |at| at + 1)).rev() {
-            program.append(rule);
+        let otherwise = all.is_some_and(|at| rules[at].allow);
+        rules.drain(..all.map_or(0, |at| at + 1));
+        let mut instructions = PROLOGUE.to_vec();
+        for rule in rules.iter().rev() {
+            append(&mut instructions, rule);
         }
-        program
-            .instructions
-            .extend(answer(all.is_some_and(|at| rules[at].allow)));
-        Ok(program)
+        instructions.extend(answer(otherwise));
+        Ok(Self {
+            instructions,
+            rules,
+            otherwise,
+        })
+    }
+
+    /// Whether none of these steps is something that the program would deny to a process in its cgroup: they make only nodes that
+    /// it lets be made, and open no device. A step that may lead further (hooks, a filesystem on a
+    /// device, a copy of a directory) counts as denied.
+    #[must_use]
+    pub fn lets_pass(&self, steps: &[PlanStep]) -> bool {
+        steps.iter().all(|step| match step {
+            Step::MakeNode {
+                mode, major, minor, ..
+            } => match mode & libc::S_IFMT {
+                libc::S_IFCHR => self.grants(CHAR, MKNOD, *major, *minor),
+                libc::S_IFBLK => self.grants(BLOCK, MKNOD, *major, *minor),
+                _ => true,
+            },
+            Step::MountFilesystem {
+                fstype, copy_up, ..
+            } => !copy_up && WITHOUT_DEVICE.contains(&fstype.as_bytes()),
+            Step::OpenConsole { .. } | Step::AwaitHooks | Step::Reborn => false,
+            _ => true,
+        })
+    }
+
+    /// What the program answers.
+    fn grants(&self, kind: i32, access: i32, major: u32, minor: u32) -> bool {
+        let mut undecided = access;
+        for rule in self.rules.iter().rev() {
+            let decided = undecided & rule.access;
+            if decided == 0 || !rule.names(kind, major, minor) {
+                continue;
+            }
+            undecided &= !decided;
+            if !rule.allow || undecided == 0 {
+                return rule.allow;
+            }
+        }
+        self.otherwise
     }
 
     /// The program as the kernel takes it: one `struct bpf_insn` in each word.
@@ -111,32 +155,38 @@ impl Program {
     pub fn instructions(&self) -> &[Instruction] {
         &self.instructions
     }
-
-    fn append(&mut self, rule: &Rule) {
-        let mut code = Vec::new();
-        let tests = [
-            (rule.kind, None, KIND),
-            (rule.major, Some(MAJOR_AT), NUMBER),
-            (rule.minor, Some(MINOR_AT), NUMBER),
-        ];
-        let mut jumps = Vec::new();
-        for (wanted, load_from, register) in tests {
-            let Some(wanted) = wanted else { continue };
-            // Read anew for each rule: were it kept, the verifier would follow each "equal" branch through
-            // all rules that are left, and a thousand of them would be a million steps, its limit.
-            code.extend(load_from.map(|offset| load(register, offset)));
-            jumps.push(code.len());
-            code.push(jump_if_not_equal(register, wanted, 0));
-        }
-        code.extend(rule.verdict());
-        for jump in jumps {
-            // At most six instructions: always in range.
-            code[jump].off = i16::try_from(code.len() - jump - 1).unwrap_or(i16::MAX);
-        }
-        self.instructions.extend(code);
-    }
 }
 
+fn append(instructions: &mut Vec<Instruction>, rule: &Rule) {
+    let mut code = Vec::new();
+    let tests = [
+        (rule.kind, None, KIND),
+        (rule.major, Some(MAJOR_AT), NUMBER),
+        (rule.minor, Some(MINOR_AT), NUMBER),
+    ];
+    let mut jumps = Vec::new();
+    for (wanted, load_from, register) in tests {
+        let Some(wanted) = wanted else { continue };
+        // Read anew for each rule: were it kept, the verifier would follow each "equal" branch through
+        // all rules that are left, and a thousand of them would be a million steps, its limit.
+        code.extend(load_from.map(|offset| load(register, offset)));
+        jumps.push(code.len());
+        code.push(jump_if_not_equal(register, wanted, 0));
+    }
+    code.extend(rule.verdict());
+    for jump in jumps {
+        // At most six instructions: always in range.
+        code[jump].off = i16::try_from(code.len() - jump - 1).unwrap_or(i16::MAX);
+    }
+    instructions.extend(code);
+}
+
+/// Filesystems that the kernel mounts without opening a device.
+const WITHOUT_DEVICE: [&[u8]; 6] = [
+    b"proc", b"tmpfs", b"devpts", b"sysfs", b"mqueue", b"cgroup2",
+];
+
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Rule {
     allow: bool,
     kind: Option<i32>,
@@ -183,6 +233,13 @@ impl Rule {
         }
         code.extend(answer(self.allow));
         code
+    }
+
+    fn names(&self, kind: i32, major: u32, minor: u32) -> bool {
+        let any = |wanted: Option<i32>, found: i32| wanted.is_none_or(|wanted| wanted == found);
+        any(self.kind, kind)
+            && any(self.major, major.cast_signed())
+            && any(self.minor, minor.cast_signed())
     }
 
     fn is_all(&self) -> bool {

@@ -1,10 +1,13 @@
 //! Does a device program decide as the rules say, for rules and devices of every kind?
 
+use std::ffi::CStr;
+
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType};
 use proptest::prelude::*;
 
 use super::*;
 use crate::error::ErrorKind;
+use rsrun_init::step::MountAttributes;
 
 /// Executes a program as the kernel would: registers, 32-bit arithmetic, forward jumps.
 fn run(program: &Program, kind: i32, access: i32, major: u32, minor: u32) -> bool {
@@ -139,6 +142,64 @@ fn a_later_wildcard_wins_and_what_is_before_it_costs_nothing() {
     assert!(run(&open, BLOCK, READ | WRITE | MKNOD, 8, 1));
 }
 
+fn node(mode: u32, major: u32, minor: u32) -> PlanStep {
+    Step::MakeNode {
+        path: c"/dev/x".into(),
+        mode: mode | 0o666,
+        major,
+        minor,
+        uid: 0,
+        gid: 0,
+    }
+}
+
+fn mount(fstype: &CStr, copy_up: bool) -> PlanStep {
+    Step::MountFilesystem {
+        fstype: fstype.into(),
+        source: c"x".into(),
+        params: Vec::new(),
+        flags: 0,
+        target: c"/x".into(),
+        copy_up,
+        after: MountAttributes::default(),
+    }
+}
+
+#[test]
+fn steps_pass_that_it_would_not_deny() {
+    let program = Program::compile(&crate::plan::default_device_rules()).expect("program");
+    let usual = [
+        node(libc::S_IFCHR, 1, 3),
+        node(libc::S_IFCHR, 10, 229),
+        node(libc::S_IFBLK, 8, 0),
+        mount(c"tmpfs", false),
+        mount(c"proc", false),
+        Step::PivotRoot,
+    ];
+    assert!(program.lets_pass(&usual));
+    for step in [
+        mount(c"tmpfs", true),
+        mount(c"ext4", false),
+        mount(c"fuse", false),
+        Step::AwaitHooks,
+        Step::OpenConsole {
+            rows: 0,
+            columns: 0,
+            uid: 0,
+            bind: true,
+        },
+    ] {
+        assert!(!program.lets_pass(std::slice::from_ref(&step)), "{step:?}");
+    }
+    let nothing = Program::compile(&[]).expect("program");
+    assert!(!nothing.lets_pass(&usual[..1]));
+    assert!(nothing.lets_pass(&[node(libc::S_IFIFO, 0, 0)]));
+    let but_one = [rule(true, A, -1, -1, "rwm"), rule(false, C, 10, 229, "m")];
+    let but_one = Program::compile(&but_one).expect("program");
+    assert!(but_one.lets_pass(&usual[..1]));
+    assert!(!but_one.lets_pass(&usual[..2]));
+}
+
 #[test]
 fn device_numbers_use_all_32_bits() {
     let rules = [rule(true, C, 4_294_967_295, 2_147_483_648, "r")];
@@ -178,9 +239,8 @@ proptest! {
             })
             .collect();
         let program = Program::compile(&rules).expect("program");
-        prop_assert_eq!(
-            run(&program, kind, access, major, minor),
-            specified(&rules, kind, access, major, minor)
-        );
+        let granted = specified(&rules, kind, access, major, minor);
+        prop_assert_eq!(run(&program, kind, access, major, minor), granted);
+        prop_assert_eq!(program.grants(kind, access, major, minor), granted);
     }
 }
