@@ -8,8 +8,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
-use nix::sys::stat::{Mode, fstat, fstatat};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::stat::{Mode, fstat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
 use super::mount::{fsconfig_create, fsmount, fsopen};
@@ -65,7 +65,8 @@ fn own() -> nix::Result<OwnedFd> {
     fsmount(context.as_fd(), 0)
 }
 
-/// Process 1 of a procfs is of the namespace whose procfs it is; is that ours? Who may not know it gets none.
+/// `/proc`, if it is the root of a procfs of our own pid namespace: where `NSpid` of `self/status` (proc(5), Linux 4.1) tells one
+/// pid. The procfs of a namespace around ours tells several, and any other has no `self`.
 #[allow(
     clippy::disallowed_methods,
     reason = "I11: a mount point of the host, which is looked at"
@@ -75,12 +76,17 @@ fn find_usual() -> Option<OwnedFd> {
     let root = nix::fcntl::open("/proc", flags, Mode::empty()).ok()?;
     let is_procfs = fstatfs(&root).ok()?.filesystem_type() == PROC_SUPER_MAGIC;
     let is_whole = fstat(&root).ok()?.st_ino == INODE;
-    let namespace_of = |process| {
-        let file = format!("{process}/ns/pid");
-        fstatat(&root, file.as_str(), AtFlags::empty()).map(|file| file.st_ino)
-    };
-    let is_ours = namespace_of("self").ok()? == namespace_of("1").ok()?;
+    let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_XDEV;
+    let how = OpenHow::new().flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC);
+    let status = openat2(&root, "self/status", how.resolve(resolve)).ok()?;
+    let is_ours = has_one_pid(&first_page(&status).ok()?);
     (is_procfs && is_whole && is_ours).then_some(root)
+}
+
+/// Whether this is the status of a process that has one pid, in all namespaces that its reader knows of.
+fn has_one_pid(status: &str) -> bool {
+    let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    pids.is_some_and(|pids| pids.split_ascii_whitespace().count() == 1)
 }
 
 /// Opens `path` of procfs, without following links (`self` and `thread-self` too).
@@ -129,9 +135,12 @@ pub fn write(path: &str, text: &str) -> nix::Result<()> {
 
 /// Reads the start of `path`, at most a page.
 pub fn read(path: &str) -> nix::Result<String> {
-    let file = open(path, OFlag::O_RDONLY)?;
+    first_page(&open(path, OFlag::O_RDONLY)?)
+}
+
+fn first_page(file: &OwnedFd) -> nix::Result<String> {
     let mut buffer = [0u8; 4096];
-    let length = nix::unistd::read(&file, &mut buffer)?;
+    let length = nix::unistd::read(file, &mut buffer)?;
     Ok(String::from_utf8_lossy(buffer.get(..length).unwrap_or_default()).into_owned())
 }
 
@@ -221,6 +230,14 @@ mod tests {
             }
         );
         assert!(stat.has_ended() && stat.has_executed());
+    }
+
+    #[test]
+    fn who_has_several_pids_is_read_from_an_outer_namespace() {
+        assert!(has_one_pid("Name:\tx\nNStgid:\t7\nNSpid:\t7\nNSpgid:\t1\n"));
+        assert!(!has_one_pid("Name:\tx\nNSpid:\t417\t7\nNSpgid:\t1\n"));
+        assert!(!has_one_pid("Name:\tx\nNSpid:\n"));
+        assert!(!has_one_pid("Name:\tx\n"));
     }
 
     #[test]
