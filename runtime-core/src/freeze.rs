@@ -114,6 +114,7 @@ impl<'a> Freezer<'a, '_> {
                 target,
                 copy_up,
                 after,
+                becomes_proc,
             } => Step::MountFilesystem {
                 fstype: self.text(fstype)?,
                 source: self.text(source)?,
@@ -122,6 +123,7 @@ impl<'a> Freezer<'a, '_> {
                 target: self.text(target)?,
                 copy_up: *copy_up,
                 after: *after,
+                becomes_proc: *becomes_proc,
             },
             Step::AttachTree { tree, target } => Step::AttachTree {
                 tree: self.number(*tree)?,

@@ -146,9 +146,10 @@ impl<'a> Child<'a> {
             Step::Sysctl { path, value } => procfs::sysctl(self, path, value),
             Step::AttachRoot { tree, at } => root::attach(self, *tree, at),
             Step::OpenRoot => root::open(self),
-            Step::MountFilesystem { fstype, source, params, flags, target, copy_up, after } =>
+            Step::MountFilesystem { fstype, source, params, flags, target, copy_up, after, becomes_proc } =>
                 mounts::filesystem(self, &mounts::Filesystem {
                     fstype, source, params, flags: *flags, target, copy_up: *copy_up, after: *after,
+                    becomes_proc: *becomes_proc,
                 }),
             Step::AttachTree { tree, target } => mounts::tree(self, *tree, target),
             Step::SetMountAttributes { target, change } => mounts::change(self, target, *change),

@@ -19,10 +19,11 @@ pub struct Filesystem<'a> {
     pub target: &'a CStr,
     pub copy_up: bool,
     pub after: MountAttributes,
+    pub becomes_proc: bool,
 }
 
 /// Makes a filesystem and attaches it.
-pub fn filesystem(child: &Child<'_>, wanted: &Filesystem<'_>) -> Outcome<()> {
+pub fn filesystem(child: &mut Child<'_>, wanted: &Filesystem<'_>) -> Outcome<()> {
     let kind = Kind::of(wanted.fstype);
     let existing = if kind.wants_no_link() {
         existing(paths::resolve_itself(child.root, wanted.target))?
@@ -49,7 +50,11 @@ pub fn filesystem(child: &Child<'_>, wanted: &Filesystem<'_>) -> Outcome<()> {
         )?;
     }
     raw::move_mount(mount.at(), target.at())?;
-    apply(&mount, wanted.after)
+    apply(&mount, wanted.after)?;
+    if wanted.becomes_proc {
+        child.proc = mount.keep();
+    }
+    Ok(())
 }
 
 /// A directory that is there, and its mode.

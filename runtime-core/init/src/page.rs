@@ -45,8 +45,6 @@ pub struct Page {
     pub listener_taken: AtomicU32,
     /// Whether the child has to ask before it goes beyond `Step::Ready`, one of [`leave`].
     pub leave: AtomicU32,
-    /// Number of the child's own procfs, or -1.
-    pub procfs: AtomicI32,
     /// Host pid of the process that `Step::Reborn` made; 0 before.
     pub reborn: AtomicI32,
     /// Index of the candidate that `FindProgram` chose; u32::MAX before.

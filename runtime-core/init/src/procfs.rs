@@ -1,14 +1,13 @@
-//! The private procfs: made for this process (or cloned for it), attached nowhere, so nobody can put anything
-//! over its files (CVE-2025-52881); what the child writes to or reopens through /proc goes through it alone.
-
-use core::ffi::CStr;
-use core::sync::atomic::Ordering;
+//! The procfs of this process: made for it (or cloned for it). What it writes to or reopens through /proc goes through
+//! this one alone, from the descriptor of its root. Attached nowhere, it has nothing over its files; where it is the one
+//! that the container sees, whatever has been put over a file is met as EXDEV and is never entered (CVE-2025-52881).
 
 use crate::enter::Child;
 use crate::mounts::{PROC_ROOT_INO, PROC_SUPER_MAGIC};
 use crate::paths::{flags, open_again};
 use crate::raw::{self, Failed, Fd, MountAttr, OpenHow, Outcome};
 use crate::texts::Digits;
+use core::ffi::CStr;
 
 /// Mounts it for the present pid namespace. The kernel gives one to those alone who have privileges over
 /// that namespace: in a user namespace without a pid namespace of its own it is a clone of the present one.
@@ -18,11 +17,6 @@ pub fn open(child: &mut Child<'_>) -> Outcome<()> {
         other => other,
     };
     child.proc = opened?.keep();
-    child
-        .frozen
-        .page
-        .procfs
-        .store(child.proc, Ordering::Release);
     Ok(())
 }
 

@@ -124,7 +124,7 @@ pub enum Wake {
 /// One thing the child does. Order is the plan's business; the child does them as they come.
 ///
 /// The child keeps three descriptors as it goes: *root* (the container's root, set by `AttachRoot` or
-/// `OpenRoot`), *proc* (a private, detached, unmasked procfs, set by `OpenProc`) and the chosen
+/// `OpenRoot`), *proc* (a procfs of its own, set by `OpenProc` or a `MountFilesystem`) and the chosen
 /// program (set by `FindProgram`).
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs, reason = "the text of each variant explains its fields")]
@@ -172,7 +172,8 @@ pub enum Step<P: Stage> {
     OpenRoot,
     /// Create a filesystem (`fsopen`, `fsconfig`, `fsmount`) and attach it at `target`.
     /// `flags` are `MOUNT_ATTR_*` for fsmount. With `copy_up` what `target` held is copied into it
-    /// before it is attached. `after` is applied to the attached mount.
+    /// before it is attached. `after` is applied to the attached mount. With `becomes_proc` it is *proc* from
+    /// then on.
     MountFilesystem {
         fstype: P::Text,
         source: P::Text,
@@ -181,6 +182,7 @@ pub enum Step<P: Stage> {
         target: P::Text,
         copy_up: bool,
         after: MountAttributes,
+        becomes_proc: bool,
     },
     /// Attach the detached tree `tree` (made and given its attributes by the parent) at `target`,
     /// which is created as a directory or a file like the tree's root where it is missing.

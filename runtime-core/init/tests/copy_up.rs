@@ -22,6 +22,7 @@ fn copy_up(
         target: text(target),
         copy_up: true,
         after: MountAttributes::default(),
+        becomes_proc: false,
     }
 }
 

@@ -466,11 +466,6 @@ impl Attendant for Steward<'_> {
         )
     }
 
-    /// Who waits for the end of the program waits for that instance's too, if the program's execve is what ends it.
-    fn keeps_procfs(&self) -> bool {
-        !self.plan.is_gated()
-    }
-
     /// The device program comes last where it would deny what the child has just done, such as a node.
     fn ready(&mut self, init: &ProcessHandle) -> Result<()> {
         self.set_devices()?;

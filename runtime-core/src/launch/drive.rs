@@ -64,10 +64,6 @@ pub trait Attendant {
     fn hooks_due(&mut self, _process: &ProcessHandle) -> Result<()> {
         Ok(())
     }
-    /// Whether the process's own procfs is to outlive its execve, for who created it.
-    fn keeps_procfs(&self) -> bool {
-        false
-    }
     /// Nothing but the gate, or the program, is left.
     fn ready(&mut self, _process: &ProcessHandle) -> Result<()> {
         Ok(())
@@ -95,8 +91,6 @@ pub struct Launched {
     pub process: ProcessHandle,
     /// The master of its terminal.
     pub console: Option<OwnedFd>,
-    /// Its own procfs, if the attendant wanted it: the last who closes it waits until the kernel has taken the instance away.
-    pub procfs: Option<OwnedFd>,
     /// Keeps an early exit until the process has been registered.
     pub launching: Launching,
 }
@@ -126,7 +120,6 @@ pub fn launch(
     Ok(Launched {
         process: standing.process,
         console: standing.console,
-        procfs: standing.procfs,
         launching,
     })
 }
@@ -135,7 +128,6 @@ pub fn launch(
 struct Standing {
     process: ProcessHandle,
     console: Option<OwnedFd>,
-    procfs: Option<OwnedFd>,
 }
 
 /// A launch that failed, and whether its process was never born or killed before it did anything.
@@ -180,7 +172,6 @@ fn attempt(
         process,
         ending: Some(ending),
         console: None,
-        procfs: None,
     };
     match beside.and_then(|()| drive.converse(attendant)) {
         Ok(()) => {
@@ -190,7 +181,6 @@ fn attempt(
             Ok(Standing {
                 process: drive.process,
                 console: drive.console,
-                procfs: drive.procfs,
             })
         }
         Err(error) => {
@@ -215,7 +205,6 @@ struct Drive<'a> {
     /// Of the launch thread, until there is nothing else to do.
     ending: Option<Ending>,
     console: Option<OwnedFd>,
-    procfs: Option<OwnedFd>,
 }
 
 enum Heard {
@@ -277,21 +266,10 @@ impl Drive<'_> {
         conversation: &mut Conversation,
         attendant: &mut dyn Attendant,
     ) -> Result<()> {
-        if attendant.ready_ahead(&self.process)? {
-            self.keep_procfs(attendant);
-            if self.page.give_leave() {
-                conversation.leave_given();
-            }
+        if attendant.ready_ahead(&self.process)? && self.page.give_leave() {
+            conversation.leave_given();
         }
         Ok(())
-    }
-
-    fn keep_procfs(&mut self, attendant: &dyn Attendant) {
-        let number = self.page.procfs.load(Ordering::Acquire);
-        if number >= 0 && self.procfs.is_none() && attendant.keeps_procfs() {
-            // Where it can't be had it goes at execve.
-            self.procfs = pidfd_getfd(self.process.as_fd(), number).ok();
-        }
     }
 
     fn listen(&self) -> Result<Heard> {
@@ -370,10 +348,7 @@ impl Drive<'_> {
                 self.console = Some(fd.ok_or_else(lacking)?);
             }
             Wake::Listener => self.take_listener(attendant)?,
-            Wake::Ready => {
-                self.keep_procfs(attendant);
-                attendant.ready(&self.process)?;
-            }
+            Wake::Ready => attendant.ready(&self.process)?,
         }
         if due.answered {
             match send(

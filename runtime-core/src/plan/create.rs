@@ -79,8 +79,9 @@ impl Creation<'_> {
         self.draft.adoption.oom_score_adj = exec.oom_score_adj;
         self.draft.adoption.raise = process.raised(self.host);
         self.birth()?;
-        self.surroundings(&process)?;
-        let later = self.root()?;
+        let own_proc = self.procfs_for_both(&process);
+        self.surroundings(&process, own_proc.is_none())?;
+        let later = self.root(own_proc)?;
         self.console(&process)?;
         self.before_pivot(&process, hooks)?;
         let (early, late) = self.covers()?;
@@ -174,15 +175,33 @@ impl Creation<'_> {
         Ok(())
     }
 
+    /// The mount that is the container's procfs and the child's own: an instance is made and taken away in 0.1 ms. Not
+    /// where the child needs one before its mounts, or what is its own will be covered: that would be met and refused.
+    fn procfs_for_both(&self, process: &Resolved) -> Option<usize> {
+        let linux = self.spec.linux().as_ref();
+        let read_only = linux.and_then(|l| l.readonly_paths().as_deref());
+        let masked = linux.and_then(|l| l.masked_paths().as_deref());
+        let mut covered = read_only.into_iter().chain(masked).flatten();
+        let is_needed_before =
+            process.selinux.is_some() || self.namespaces.time_offsets(self.spec).is_some();
+        let is_later = self.namespaces.joins(PID);
+        if is_needed_before || is_later || covered.any(|path| may_be_own(path)) {
+            return None;
+        }
+        self.mounts.usable_procfs()
+    }
+
     /// What surrounds the process beside files: inherited state, session, keyring, clocks, names.
-    /// The procfs comes before the root is changed and covered, where a user namespace may have one.
-    fn surroundings(&mut self, process: &Resolved) -> Result<()> {
+    /// A procfs of its own comes before the root is changed and covered, where a user namespace may have one.
+    fn surroundings(&mut self, process: &Resolved, opens_proc: bool) -> Result<()> {
         self.draft.step(Step::ResetInherited);
         self.draft.step(Step::Affinity { mask: Vec::new() });
         if process.terminal.is_none() {
             self.draft.step(Step::NewSession { terminal: false });
         }
-        self.draft.step(Step::OpenProc);
+        if opens_proc {
+            self.draft.step(Step::OpenProc);
+        }
         if !self.facts.no_new_keyring {
             self.draft.steps(keyring(&self.facts.id, process)?);
         }
@@ -207,7 +226,7 @@ impl Creation<'_> {
     }
 
     /// The root, the mounts in it, and devices in what was mounted at /dev.
-    fn root(&mut self) -> Result<Later> {
+    fn root(&mut self, own_proc: Option<usize>) -> Result<Later> {
         let root = self
             .spec
             .root()
@@ -242,7 +261,7 @@ impl Creation<'_> {
         });
         self.draft.step(Step::AttachRoot { tree, at });
         let proc_later = self.namespaces.joins(PID) && !self.namespaces.has(USER);
-        let later = self.mounts.attach(&mut self.draft, proc_later)?;
+        let later = self.mounts.attach(&mut self.draft, proc_later, own_proc)?;
         if !self.mounts.dev_is_bound() {
             let in_user_namespace = self.namespaces.has(USER) || self.host.in_user_namespace;
             let way = if in_user_namespace {
@@ -370,6 +389,17 @@ impl Creation<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether a path to be covered may lead to files of the process itself: not into the lists and knobs of a procfs, such as
+/// `/proc/kcore` and `/proc/sys`.
+fn may_be_own(path: &str) -> bool {
+    let Some(below) = path.strip_prefix("/proc") else {
+        return false;
+    };
+    let first = below.split('/').find(|name| !name.is_empty());
+    let is_pid = |name: &str| name.bytes().all(|b| b.is_ascii_digit());
+    first.is_none_or(|name| matches!(name, "." | ".." | "self" | "thread-self") || is_pid(name))
 }
 
 /// A session keyring named as runc names it: agents look for `_ses.<id>`. With SELinux it gets the

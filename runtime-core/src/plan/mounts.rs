@@ -69,9 +69,27 @@ impl<'a> Mounts<'a> {
         self.all.iter().any(|m| own(m) || bound(m))
     }
 
+    /// A procfs that the child can use as its own: writable, with nothing left out of it, and no other mount at its place.
+    pub(super) fn usable_procfs(&self) -> Option<usize> {
+        let plain = |mount: &OneMount<'_>| {
+            let options = &mount.options;
+            let is_plain = options.of_filesystem.is_empty()
+                && !options.own.read_only()
+                && options.below.change(Depth::Tree).is_none();
+            let at_its_place = self.all.iter().filter(|m| m.target == mount.target);
+            mount.fstype == "proc" && !mount.is_bind() && is_plain && at_its_place.count() == 1
+        };
+        self.all.iter().position(plain)
+    }
+
     /// The steps that attach everything, in the order of the spec. With `proc_later` a procfs waits
-    /// for the pid namespace.
-    pub(super) fn attach(&self, draft: &mut Draft, proc_later: bool) -> Result<Later> {
+    /// for the pid namespace. The mount with the index `becomes_proc` is the child's own procfs too.
+    pub(super) fn attach(
+        &self,
+        draft: &mut Draft,
+        proc_later: bool,
+        becomes_proc: Option<usize>,
+    ) -> Result<Later> {
         let mut later = Later::default();
         for (index, mount) in self.all.iter().enumerate() {
             if mount.options.remount {
@@ -81,7 +99,10 @@ impl<'a> Mounts<'a> {
             } else if matches!(mount.fstype.as_str(), "cgroup" | "cgroup2") {
                 self.cgroup(draft, mount)?;
             } else {
-                let steps = self.filesystem(index, mount, &mut later)?;
+                let mut steps = self.filesystem(index, mount, &mut later)?;
+                if becomes_proc == Some(index) {
+                    steps.iter_mut().for_each(use_it);
+                }
                 match mount.fstype.as_str() {
                     "proc" if proc_later => later.proc.extend(steps),
                     _ => draft.steps(steps),
@@ -250,6 +271,7 @@ impl<'a> Mounts<'a> {
             target: mount.target_text()?,
             copy_up: mount.options.copy_up,
             after: mount.options.propagations().next().unwrap_or_default(),
+            becomes_proc: false,
         })
     }
 
@@ -329,6 +351,12 @@ pub(super) const SLAVE_TREE: MountAttributes = MountAttributes {
     propagation: options::SLAVE,
     recursive: true,
 };
+
+fn use_it(step: &mut PlanStep) {
+    if let Step::MountFilesystem { becomes_proc, .. } = step {
+        *becomes_proc = true;
+    }
+}
 
 fn read_only_step(mount: &OneMount<'_>) -> Result<PlanStep> {
     Ok(Step::SetMountAttributes {

@@ -220,6 +220,7 @@ fn file_words(step: &PlanStep) -> String {
             target,
             copy_up,
             after,
+            becomes_proc,
         } => {
             let mut words = format!("mount {}", shown(fstype));
             if source != fstype {
@@ -233,6 +234,9 @@ fn file_words(step: &PlanStep) -> String {
             }
             if *copy_up {
                 words += ", contents copied up";
+            }
+            if *becomes_proc {
+                words += ", and use it";
             }
             if *after != MountAttributes::default() {
                 words += &format!(", then {}", change_words(after));

@@ -107,9 +107,6 @@ impl SharedPage {
             .listener
             .store(-1, std::sync::atomic::Ordering::Relaxed);
         shared
-            .procfs
-            .store(-1, std::sync::atomic::Ordering::Relaxed);
-        shared
             .program
             .store(u32::MAX, std::sync::atomic::Ordering::Relaxed);
         Ok(shared)

@@ -63,6 +63,7 @@ pub fn mount(fstype: &str, target: &str, options: &[(&str, &str)]) -> Step<InAre
         target: text(target),
         copy_up: false,
         after: MountAttributes::default(),
+        becomes_proc: false,
     }
 }
 

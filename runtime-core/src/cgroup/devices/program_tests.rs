@@ -162,6 +162,7 @@ fn mount(fstype: &CStr, copy_up: bool) -> PlanStep {
         target: c"/x".into(),
         copy_up,
         after: MountAttributes::default(),
+        becomes_proc: false,
     }
 }
 
