@@ -1,20 +1,21 @@
 //! `create`: the init stands at the gate when it returns.
 
-use rsrun_core::bundle::Bundle;
+use oci_spec::runtime::Spec;
+use rsrun_core::bundle::{Bundle, Loaded};
 use rsrun_core::launch::{Ahead, Soon};
 use rsrun_core::{Cancel, Context, CreateRequest, Created, Result};
 
-use super::{containers, request, write_pid_file};
+use super::{absolute, containers, request, write_pid_file};
 use crate::args::{Create, Global};
 use crate::signals::Incoming;
 use crate::terminal::{self, Ground};
 
 /// `create`
 pub fn run(global: &Global, create: &Create) -> Result<()> {
-    let soon = Ahead::soon();
+    let read = Read::begin(create, Ahead::soon())?;
     let containers = containers(global)?;
     let mut request = request(global, create)?;
-    read(&mut request, create, Ground::Back, soon)?;
+    read.complete(&mut request, create, Ground::Back)?;
     let cancel = Incoming::collect()?.cancel()?;
     let created = containers.create(request, &cancel)?;
     let finished = hand_over(create, &created);
@@ -25,25 +26,39 @@ pub fn run(global: &Global, create: &Create) -> Result<()> {
     finished
 }
 
-/// Reads config.json, begins what can be done ahead, and refuses a terminal that has nowhere to go.
-pub fn read(
-    request: &mut CreateRequest,
-    create: &Create,
-    ground: Ground,
-    soon: Soon,
-) -> Result<()> {
-    let loaded = Bundle::open(&request.bundle)
-        .and_then(|bundle| bundle.load())
-        .with(|| format!("create container {}", request.id))?;
-    request.ahead = Some(soon.of(&loaded.document));
-    let process = loaded.document.process().as_ref();
-    let wanted = process.and_then(|process| process.terminal());
-    request.loaded = Some(loaded);
-    terminal::vet(
-        wanted.unwrap_or(false),
-        ground,
-        create.console_socket.as_deref(),
-    )
+/// A config.json, and what can be done ahead of its create.
+pub struct Read {
+    loaded: Loaded<Spec>,
+    ahead: Ahead,
+}
+
+impl Read {
+    /// Before all else: `soon` waits for what is in it.
+    pub fn begin(create: &Create, soon: Soon) -> Result<Self> {
+        let loaded = Bundle::open(&absolute(&create.bundle)?)
+            .and_then(|bundle| bundle.load())
+            .with(|| format!("create container {}", create.id))?;
+        let ahead = soon.of(&loaded.document);
+        Ok(Self { loaded, ahead })
+    }
+
+    /// Gives it to a request, and refuses a terminal that has nowhere to go.
+    pub fn complete(
+        self,
+        request: &mut CreateRequest,
+        create: &Create,
+        ground: Ground,
+    ) -> Result<()> {
+        let process = self.loaded.document.process().as_ref();
+        let wanted = process.and_then(|process| process.terminal());
+        request.ahead = Some(self.ahead);
+        request.loaded = Some(self.loaded);
+        terminal::vet(
+            wanted.unwrap_or(false),
+            ground,
+            create.console_socket.as_deref(),
+        )
+    }
 }
 
 /// The terminal to its socket, the pid to its file.

@@ -16,16 +16,19 @@ use crate::terminal::{self, Ground};
 
 /// `run`
 pub fn run(global: &Global, run: &Run) -> Result<Status> {
-    let soon = Ahead::soon();
+    let read = match run.explain {
+        true => None,
+        false => Some(create::Read::begin(&run.create, Ahead::soon())?),
+    };
     let containers = containers(global)?;
     let mut request = request(global, &run.create)?;
     // A pid has to be in its file before the program runs.
     request.starts_at_once = run.create.pid_file.is_none();
-    if run.explain {
+    let Some(read) = read else {
         print(&containers.explain(&request)?)?;
         return Ok(SUCCESS);
-    }
-    create::read(&mut request, &run.create, Ground::of(&run.detach), soon)?;
+    };
+    read.complete(&mut request, &run.create, Ground::of(&run.detach))?;
     if run.detach {
         let cancel = Incoming::collect()?.cancel()?;
         let created = containers.create(request, &cancel)?;

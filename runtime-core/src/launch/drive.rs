@@ -21,7 +21,6 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::plan::{Plan, ProgramWords, step_words};
 use crate::process::{Cancel, Children, Exit, Launching, ProcessHandle};
 use crate::sys::arena::SharedPage;
-use crate::sys::birth::Ending;
 use crate::sys::pidfd::{pidfd_getfd, pidfd_open};
 use crate::sys::procfs::Stat;
 
@@ -155,11 +154,7 @@ fn attempt(
     let held = open_all(plan, given, &|maps| userns_with(maps, setting))?;
     let page = SharedPage::new().with(|| "mmap(MAP_SHARED)")?;
     let (ours, theirs) = wake_pair()?;
-    let Born {
-        process,
-        ending,
-        beside,
-    } = bear(plan, &held, &page, theirs, setting, attendant)?;
+    let Born { process, beside } = bear(plan, &held, &page, theirs, setting, attendant)?;
     drop(held);
     let mut drive = Drive {
         plan,
@@ -170,7 +165,6 @@ fn attempt(
         place,
         first: process.pid(),
         process,
-        ending: Some(ending),
         console: None,
     };
     match beside.and_then(|()| drive.converse(attendant)) {
@@ -202,8 +196,6 @@ struct Drive<'a> {
     /// Pid of the process first cloned; another one's after `Step::Reborn`.
     first: i32,
     process: ProcessHandle,
-    /// Of the launch thread, until there is nothing else to do.
-    ending: Option<Ending>,
     console: Option<OwnedFd>,
 }
 
@@ -252,21 +244,12 @@ impl Drive<'_> {
         conversation: &mut Conversation,
         attendant: &mut dyn Attendant,
     ) -> Result<()> {
-        let mut done = attendant.meanwhile(&self.process);
-        if done.is_ok() && conversation.awaits_leave() {
-            done = self.give_leave(conversation, attendant);
-        }
-        drop(self.ending.take());
-        done
-    }
-
-    /// Spares the child to ask and to wait, if nothing is left to do for it.
-    fn give_leave(
-        &mut self,
-        conversation: &mut Conversation,
-        attendant: &mut dyn Attendant,
-    ) -> Result<()> {
-        if attendant.ready_ahead(&self.process)? && self.page.give_leave() {
+        attendant.meanwhile(&self.process)?;
+        // The child is spared to ask and to wait, if nothing is left to do for it.
+        if conversation.awaits_leave()
+            && attendant.ready_ahead(&self.process)?
+            && self.page.give_leave()
+        {
             conversation.leave_given();
         }
         Ok(())

@@ -210,9 +210,6 @@ impl Creation<'_> {
                 offsets: literal(&offsets),
             });
         }
-        if self.namespaces.new & NET != 0 {
-            self.draft.step(Step::LoopbackUp);
-        }
         let given = |field: &Option<String>| field.clone().filter(|name| !name.is_empty());
         if let Some(name) = given(self.spec.hostname()) {
             let name = text("/hostname", name)?;
@@ -295,6 +292,10 @@ impl Creation<'_> {
     }
 
     fn before_pivot(&mut self, process: &Resolved, hooks: &ContainerHooks) -> Result<()> {
+        // The thread that has cloned it may have done it meanwhile.
+        if self.namespaces.new & NET != 0 {
+            self.draft.step(Step::LoopbackUp);
+        }
         let linux = self.spec.linux().as_ref();
         let sysctls = linux.and_then(|l| l.sysctl().as_ref());
         self.draft.steps(sysctl::steps(sysctls, self.namespaces)?);

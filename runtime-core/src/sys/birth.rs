@@ -2,8 +2,8 @@
 //!
 //! A process may be seen in a foreign pid namespace only once it is inside that container. So each
 //! launch has a thread of its own, which gives up what a child must not inherit, on itself: other
-//! descriptors, the host's namespaces, capabilities. Then it clones, tells the pid, closes what it has open
-//! and sleeps until its caller has nothing else to do than to wait for its end. Nothing here changes the
+//! descriptors, the host's namespaces, capabilities. Then it clones, tells the pid and sleeps, so that the child has the
+//! processor, until its caller has the time to let it end on his own. Nothing here changes the
 //! process around it (I4): descriptor table and fs are unshared first, capabilities and namespaces belong to
 //! the thread.
 #![allow(
@@ -12,6 +12,7 @@
 )]
 
 mod clone;
+mod rseq;
 mod shed;
 
 use std::os::fd::{BorrowedFd, RawFd};
@@ -29,7 +30,7 @@ use rsrun_init::Frozen;
 
 use super::exe;
 use clone::ChildStack;
-use shed::{block_signals, close_range, on_thread, unshare};
+use shed::{block_signals, on_thread, unshare};
 
 /// Of a launch thread, which reads a config.json at most; only touched pages cost anything.
 const STACK: usize = 512 << 10;
@@ -105,12 +106,19 @@ impl LaunchThread {
             // What can't be made here is left to the clone, which tells why if it still can't be.
             let made = Some(ahead()).filter(|wanted| *wanted != 0 && unshare(*wanted).is_ok());
             let made = made.unwrap_or(0);
-            if made & libc::CLONE_NEWNET as u64 != 0 {
-                // So with the child's step for it, which mostly finds it done.
-                let _ = rsrun_init::loopback_up();
+            // The child has a step for it, which mostly finds it done.
+            let raise_loopback = || {
+                if made & libc::CLONE_NEWNET as u64 != 0 {
+                    let _ = rsrun_init::loopback_up();
+                }
+            };
+            let is_waited_for = !awake.is_zero();
+            if !is_waited_for {
+                raise_loopback();
             }
             // It waits for the kernel: better now than when the plan is there.
             exe::let_go();
+            rseq::leave();
             let Ok(Task {
                 birth: Portable(mut birth),
                 teller,
@@ -123,7 +131,11 @@ impl LaunchThread {
                 // From where `apart` has put it it may go anywhere again.
                 let _ = sched_setaffinity(Pid::from_raw(0), &processors);
             }
-            teller.born(on_thread(&birth, &teller.0)?);
+            on_thread(&birth, &teller.0)?;
+            if is_waited_for {
+                // Beside the child's mounts.
+                raise_loopback();
+            }
             Ok(())
         };
         let thread = std::thread::Builder::new()
@@ -188,29 +200,30 @@ impl LaunchThread {
 /// processor that one is interrupted for it.
 #[derive(Debug)]
 struct Told {
+    words: Words,
+    /// Where the child begins. Unmapped with the end of the thread.
+    stack: ChildStack,
+}
+
+/// What `clone_onto` tells and hears.
+#[repr(C)]
+#[derive(Debug)]
+struct Words {
     /// The pid; 0 before, and [`STILLBORN`] where there is none.
     pid: AtomicI32,
     /// 1 when the thread may end.
     released: AtomicI32,
-    /// Where the caller runs, which is where the thread goes when it has cloned.
-    here: CpuSet,
-    /// Where the child begins. Unmapped when there is nothing else to do.
-    stack: ChildStack,
 }
 
 const STILLBORN: i32 = -1;
 
 impl Told {
     fn nothing(stack: ChildStack) -> Self {
-        let mut here = CpuSet::new();
-        // One that is empty has no effect.
-        let _ = sched_getcpu().and_then(|own| here.set(own));
-        Self {
+        let words = Words {
             pid: AtomicI32::new(0),
             released: AtomicI32::new(0),
-            here,
-            stack,
-        }
+        };
+        Self { words, stack }
     }
 }
 
@@ -218,31 +231,18 @@ impl Told {
 #[derive(Debug)]
 struct Teller(Arc<Told>);
 
-impl Teller {
-    /// The thread sleeps instead of ending, which takes longer: nothing is to be done beside the child that can be done
-    /// later. The end of the conversation would not be heard while it has the child's socket.
-    fn born(&self, pid: i32) {
-        self.0.pid.store(pid, Ordering::Release);
-        wake(&self.0.pid);
-        if close_range(0, u32::MAX, true).is_ok() {
-            while self.0.released.load(Ordering::Acquire) == 0 {
-                wait(&self.0.released);
-            }
-        }
-    }
-}
-
 impl Drop for Teller {
     fn drop(&mut self) {
         let (release, relaxed) = (Ordering::Release, Ordering::Relaxed);
-        let told = self.0.pid.compare_exchange(0, STILLBORN, release, relaxed);
-        if told.is_ok() {
-            wake(&self.0.pid);
+        let pid = &self.0.words.pid;
+        if pid.compare_exchange(0, STILLBORN, release, relaxed).is_ok() {
+            wake(pid);
         }
     }
 }
 
-/// A launch thread that has been told what to clone, and sleeps when it has. Dropped, it is waited for.
+/// A launch thread that has been told what to clone, and sleeps when it has. Dropped, it goes to its caller's processor and
+/// ends, and with it its descriptors: the end of the conversation would not be heard while it has the child's socket.
 #[derive(Debug)]
 pub struct Ending {
     told: Arc<Told>,
@@ -253,9 +253,10 @@ impl Ending {
     fn wait_for_birth(mut self) -> Result<(i32, Self), Stillborn> {
         let awake = Instant::now() + CLONING;
         loop {
-            match self.told.pid.load(Ordering::Acquire) {
+            let told = &self.told.words.pid;
+            match told.load(Ordering::Acquire) {
                 0 if Instant::now() < awake => std::thread::yield_now(),
-                0 => wait(&self.told.pid),
+                0 => wait(told),
                 STILLBORN => {
                     let ended = self.thread.take().map(JoinHandle::join);
                     let cause = ended.and_then(Result::ok).and_then(Result::err);
@@ -269,11 +270,17 @@ impl Ending {
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        self.told.released.store(1, Ordering::Release);
-        wake(&self.told.released);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
+        let mut here = CpuSet::new();
+        if sched_getcpu().and_then(|own| here.set(own)).is_ok() {
+            // It sleeps: this costs no more than the number, and its child is not disturbed.
+            restrict(&thread, &here);
         }
+        self.told.words.released.store(1, Ordering::Release);
+        wake(&self.told.words.released);
+        let _ = thread.join();
     }
 }
 

@@ -4,10 +4,9 @@ use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
 
 use nix::errno::Errno;
-use nix::sched::CpuSet;
 use rsrun_init::Frozen;
 
-use super::{Birth, Told};
+use super::{Birth, Told, WAIT, WAKE, Words};
 use crate::sys::checked;
 
 /// Enough for the interpreter (its deepest recursion is copy-up); only touched pages cost anything.
@@ -31,7 +30,8 @@ struct CloneArgs {
 
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
-pub(super) fn clone3(birth: &Birth<'_>, told: &Told) -> nix::Result<i32> {
+/// Clones, tells the pid, and sleeps until the thread is released.
+pub(super) fn clone3(birth: &Birth<'_>, told: &Told) -> nix::Result<()> {
     let mut args = CloneArgs {
         flags: birth.flags,
         exit_signal: libc::SIGCHLD as u64,
@@ -51,20 +51,20 @@ pub(super) fn clone3(birth: &Birth<'_>, told: &Told) -> nix::Result<i32> {
             &raw const args,
             size_of::<CloneArgs>(),
             &raw const birth.frozen,
-            &raw const told.here,
+            &raw const told.words,
         )
     };
-    match i32::try_from(pid) {
-        Ok(pid) if pid > 0 => Ok(pid),
+    match pid {
+        1.. => Ok(()),
         _ => Err(Errno::from_raw(pid.unsigned_abs() as i32)),
     }
 }
 
 macro_rules! clone_onto {
     ($($line:literal)*) => {
-        /// clone3(2) onto another stack: from there the child does the steps of `frozen`. The thread goes to the processors
-        /// `here` before it writes anything: its child has begun on the one that it has run on, and would have to wait for
-        /// it. Returns as the kernel does, an errno as a negative number.
+        /// clone3(2) onto another stack: from there the child does the steps of `frozen`. The thread tells the pid and sleeps
+        /// until it is released (futex(2)), without a write to its own memory: that would be copied, and its child is waiting
+        /// for its processor. Returns as the kernel does, an errno as a negative number.
         ///
         /// # Safety
         /// The arguments are such that the child has memory of its own, in which the stack of `args` and `frozen` are to be
@@ -74,13 +74,16 @@ macro_rules! clone_onto {
             args: *const CloneArgs,
             size: usize,
             frozen: *const Frozen<'_>,
-            here: *const CpuSet,
+            words: *const Words,
         ) -> isize {
             std::arch::naked_asm!(
                 $($line,)*
                 clone3 = const libc::SYS_clone3,
-                sched_setaffinity = const libc::SYS_sched_setaffinity,
-                size = const size_of::<CpuSet>(),
+                futex = const libc::SYS_futex,
+                wake = const WAKE,
+                wait = const WAIT,
+                pid = const std::mem::offset_of!(Words, pid),
+                released = const std::mem::offset_of!(Words, released),
                 begin = sym begin,
             )
         }
@@ -102,11 +105,21 @@ clone_onto! {
     "2:"
     "js 3f"
     "mov rbx, rax"
-    "xor edi, edi"
-    "mov esi, {size}"
-    "mov rdx, r12"
-    "mov eax, {sched_setaffinity}"
+    "mov [r12 + {pid}], eax"
+    "lea rdi, [r12 + {pid}]"
+    "mov esi, {wake}"
+    "mov edx, 1"
+    "mov eax, {futex}"
     "syscall"
+    "4:"
+    "lea rdi, [r12 + {released}]"
+    "mov esi, {wait}"
+    "xor edx, edx"
+    "xor r10d, r10d"
+    "mov eax, {futex}"
+    "syscall"
+    "cmp dword ptr [r12 + {released}], 0"
+    "je 4b"
     "mov rax, rbx"
     "3:"
     "pop r12"
@@ -126,11 +139,23 @@ clone_onto! {
     "2:"
     "tbnz x0, 63, 3f"
     "mov x10, x0"
-    "mov x0, xzr"
-    "mov x1, {size}"
-    "mov x2, x9"
-    "mov x8, {sched_setaffinity}"
+    "add x11, x9, {pid}"
+    "stlr w0, [x11]"
+    "mov x0, x11"
+    "mov x1, {wake}"
+    "mov x2, 1"
+    "mov x8, {futex}"
     "svc 0"
+    "add x11, x9, {released}"
+    "4:"
+    "mov x0, x11"
+    "mov x1, {wait}"
+    "mov x2, xzr"
+    "mov x3, xzr"
+    "mov x8, {futex}"
+    "svc 0"
+    "ldar w12, [x11]"
+    "cbz w12, 4b"
     "mov x0, x10"
     "3:"
     "ret"

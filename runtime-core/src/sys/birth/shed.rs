@@ -7,7 +7,8 @@ use super::{Birth, Stillborn, Told, named};
 use crate::sys::checked;
 use crate::sys::pidfd::{pidfd_getfd, pidfd_open};
 
-pub(super) fn on_thread(birth: &Birth<'_>, told: &Told) -> Result<i32, Stillborn> {
+/// Returns when there is a child and the thread has been released.
+pub(super) fn on_thread(birth: &Birth<'_>, told: &Told) -> Result<(), Stillborn> {
     unshare(libc::CLONE_FS as u64).map_err(named("unshare(CLONE_FS)"))?;
     close_others(&birth.keep).map_err(named("close_range"))?;
     occupy_streams(birth).map_err(named("dup3"))?;
@@ -104,7 +105,7 @@ fn fetch_kept(keep: &[RawFd]) -> nix::Result<bool> {
     Ok(true)
 }
 
-pub(super) fn close_range(first: u32, last: u32, unshared: bool) -> nix::Result<()> {
+fn close_range(first: u32, last: u32, unshared: bool) -> nix::Result<()> {
     let flags = if unshared {
         libc::CLOSE_RANGE_UNSHARE
     } else {
