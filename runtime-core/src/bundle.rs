@@ -112,8 +112,10 @@ impl Bundle {
         if kind != SFlag::S_IFREG {
             return Err(Error::spec("", "it is not a regular file"));
         }
-        let mut text = Vec::new();
         let limit = LARGEST + 1;
+        // With room for the end to be found.
+        let size = u64::try_from(found.st_size).unwrap_or(0).min(LARGEST) + 64;
+        let mut text = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
         File::from(file)
             .take(limit)
             .read_to_end(&mut text)

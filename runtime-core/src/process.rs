@@ -10,7 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::stage::Stages;
-use crate::sys::pidfd::{Ended, peek_ended, pidfd_open, pidfd_send_signal, reap};
+use crate::sys::pidfd::{Ended, has_ended, peek_ended, pidfd_open, pidfd_send_signal, reap};
 use crate::sys::procfs::Stat;
 
 /// How a child ended.
@@ -98,7 +98,7 @@ impl Children {
         if let Some(exit) = self.claim(pid) {
             return Some(exit);
         }
-        let exit = self.reap_one(pid)?;
+        let exit = has_ended(pid).then(|| self.reap_one(pid)).flatten()?;
         self.claim(pid);
         Some(exit)
     }

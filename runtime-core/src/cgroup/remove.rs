@@ -41,6 +41,11 @@ impl Cgroup {
         }
     }
 
+    /// Removes it if neither processes nor cgroups are below it; whether it is gone.
+    pub fn remove_if_empty(&self) -> Result<bool> {
+        Ok(matches!(self.rmdir()?, Removed::Gone))
+    }
+
     fn wait_for_change(&self, within: Duration) -> Result<()> {
         let mut events = Events::open(self)?;
         if events.now()?.populated {

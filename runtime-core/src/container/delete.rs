@@ -64,17 +64,23 @@ impl Container {
             _ => {}
         }
         let stages = cancel.stages();
-        if let Some(cgroup) = &self.cgroup {
+        let init = self.init.as_ref().filter(|init| !init.has_ended());
+        // Mostly nothing is left where the init has ended.
+        let cgroup = match &self.cgroup {
+            Some(cgroup) if init.is_none() && cgroup.remove_if_empty()? => None,
+            cgroup => cgroup.as_ref(),
+        };
+        if let Some(cgroup) = cgroup {
             let _stage = stages.enter("the end of every process in its cgroup");
             cgroup.kill(KILL_PATIENCE)?;
         }
-        if let Some(init) = &self.init {
+        if let Some(init) = init {
             // NotFound: the end of its cgroup was its end too.
             let _ = init.kill(libc::SIGKILL);
             let _stage = stages.enter("the end of its init");
             self.wait_for_end(init)?;
         }
-        if let Some(cgroup) = &self.cgroup {
+        if let Some(cgroup) = cgroup {
             let _stage = stages.enter("the removal of its cgroup");
             cgroup.remove(KILL_PATIENCE)?;
         }

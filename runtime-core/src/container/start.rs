@@ -30,6 +30,11 @@ impl Container {
     }
 
     fn start_locked(&self, cancel: &Cancel) -> Result<()> {
+        let hooks = &self.record.hooks;
+        let runs_already = self.runs_already.swap(false, Ordering::AcqRel);
+        if runs_already && hooks.poststart.is_empty() {
+            return Ok(());
+        }
         let _lock = {
             let _stage = cancel.stages().enter("the lock of its record");
             match self.entry.lock_until(Some(Instant::now()), cancel)? {
@@ -41,14 +46,12 @@ impl Container {
                 }
             }
         };
-        let runs_already = self.runs_already.swap(false, Ordering::AcqRel);
         if !runs_already {
             self.need_created()?;
         }
         let Some(init) = &self.init else {
             return Err(super::finished());
         };
-        let hooks = &self.record.hooks;
         let cgroup = self.cgroup.as_ref();
         let runner = Runner {
             children: &self.children,

@@ -11,6 +11,7 @@ use crate::bundle::Bundle;
 use crate::plan::Plan;
 use crate::plan::namespaces::flag_of;
 use crate::sys::birth::{LaunchThread, told_soon};
+use crate::sys::procfs;
 
 const NEW_NETWORK: u64 = libc::CLONE_NEWNET as u64;
 const NEW_USERS: u64 = libc::CLONE_NEWUSER as u64;
@@ -52,8 +53,13 @@ impl Ahead {
     #[must_use]
     pub fn soon() -> Soon {
         let (tells, told) = channel();
+        let makes = move || {
+            // Until it is told it has nothing to do, and this is asked for by each create.
+            let _ = procfs::boot_id();
+            told_soon(&told, AWAKE).unwrap_or(0)
+        };
         Soon {
-            thread: begin(AWAKE, move || told_soon(&told, AWAKE).unwrap_or(0)),
+            thread: begin(AWAKE, makes),
             tells,
         }
     }

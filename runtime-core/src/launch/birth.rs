@@ -13,7 +13,7 @@ use crate::freeze::freeze;
 use crate::plan::Plan;
 use crate::process::ProcessHandle;
 use crate::sys::arena::{Arena, SharedPage};
-use crate::sys::birth::{Birth, LaunchThread};
+use crate::sys::birth::{Birth, Ending, LaunchThread};
 use crate::sys::pidfd::pidfd_open;
 
 /// The socket pair that wakes. The child's end is above the numbers that it places.
@@ -33,6 +33,8 @@ pub(super) fn wake_pair() -> Result<(OwnedFd, OwnedFd)> {
 /// A process that was cloned.
 pub(super) struct Born {
     pub process: ProcessHandle,
+    /// Of the thread that it was cloned from.
+    pub ending: Ending,
     /// How what its attendant did meanwhile went.
     pub beside: Result<()>,
 }
@@ -91,9 +93,9 @@ pub(super) fn bear(
     })?;
     setting.children.born(pid);
     let pidfd = pidfd_open(pid).with(|| format!("pidfd_open({pid})"))?;
-    drop(ending);
     Ok(Born {
         process: ProcessHandle::new(pid, pidfd),
+        ending,
         beside,
     })
 }

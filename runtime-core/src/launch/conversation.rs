@@ -59,6 +59,12 @@ impl Conversation {
         !self.gated && self.due.len() == 1 && self.due.iter().all(ready)
     }
 
+    /// Whether nothing is to come but the end.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.due.is_empty()
+    }
+
     /// The child has leave and will not ask.
     pub fn leave_given(&mut self) {
         self.due.clear();

@@ -21,6 +21,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::plan::{Plan, ProgramWords, step_words};
 use crate::process::{Cancel, Children, Exit, Launching, ProcessHandle};
 use crate::sys::arena::SharedPage;
+use crate::sys::birth::{Elsewhere, Ending};
 use crate::sys::pidfd::{pidfd_getfd, pidfd_open};
 use crate::sys::procfs::Stat;
 
@@ -154,7 +155,11 @@ fn attempt(
     let held = open_all(plan, given, &|maps| userns_with(maps, setting))?;
     let page = SharedPage::new().with(|| "mmap(MAP_SHARED)")?;
     let (ours, theirs) = wake_pair()?;
-    let Born { process, beside } = bear(plan, &held, &page, theirs, setting, attendant)?;
+    let Born {
+        process,
+        ending,
+        beside,
+    } = bear(plan, &held, &page, theirs, setting, attendant)?;
     drop(held);
     let mut drive = Drive {
         plan,
@@ -164,10 +169,11 @@ fn attempt(
         setting,
         place,
         first: process.pid(),
+        processor: ending.processor(),
         process,
         console: None,
     };
-    match beside.and_then(|()| drive.converse(attendant)) {
+    match beside.and_then(|()| drive.converse(ending, attendant)) {
         Ok(()) => {
             if log::log_enabled!(log::Level::Debug) {
                 report::tell_times(plan, &page, drive.process.pid());
@@ -195,6 +201,8 @@ struct Drive<'a> {
     place: Option<BorrowedFd<'a>>,
     /// Pid of the process first cloned; another one's after `Step::Reborn`.
     first: i32,
+    /// Where it has begun to run.
+    processor: usize,
     process: ProcessHandle,
     console: Option<OwnedFd>,
 }
@@ -205,13 +213,20 @@ enum Heard {
 }
 
 impl Drive<'_> {
-    fn converse(&mut self, attendant: &mut dyn Attendant) -> Result<()> {
+    fn converse(&mut self, ending: Ending, attendant: &mut dyn Attendant) -> Result<()> {
         let mut conversation = Conversation::of(&self.plan.steps);
         let ends_with_ready = conversation.ends_with_ready();
         if !conversation.begins_with_adoption() {
             self.meanwhile(&mut conversation, attendant)?;
         }
+        // It does what can be done later, and while it has the child's socket nobody hears its end.
+        drop(ending);
+        let mut elsewhere = None;
         loop {
+            if elsewhere.is_none() && conversation.is_over() {
+                // It does not sleep when it wakes us any more.
+                elsewhere = Elsewhere::than(self.processor);
+            }
             match self.listen()? {
                 Heard::End => {
                     return if ends_with_ready {

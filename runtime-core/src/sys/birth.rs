@@ -18,7 +18,7 @@ mod shed;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::os::unix::thread::JoinHandleExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvError, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -131,6 +131,8 @@ impl LaunchThread {
                 // From where `apart` has put it it may go anywhere again.
                 let _ = sched_setaffinity(Pid::from_raw(0), &processors);
             }
+            let processor = sched_getcpu().unwrap_or(NOWHERE);
+            teller.0.processor.store(processor, Ordering::Relaxed);
             on_thread(&birth, &teller.0)?;
             if is_waited_for {
                 // Beside the child's mounts.
@@ -201,6 +203,8 @@ impl LaunchThread {
 #[derive(Debug)]
 struct Told {
     words: Words,
+    /// Where the thread has cloned, which is where the child has begun; or [`NOWHERE`].
+    processor: AtomicUsize,
     /// Where the child begins. Unmapped with the end of the thread.
     stack: ChildStack,
 }
@@ -216,6 +220,7 @@ struct Words {
 }
 
 const STILLBORN: i32 = -1;
+const NOWHERE: usize = usize::MAX;
 
 impl Told {
     fn nothing(stack: ChildStack) -> Self {
@@ -223,7 +228,11 @@ impl Told {
             pid: AtomicI32::new(0),
             released: AtomicI32::new(0),
         };
-        Self { words, stack }
+        Self {
+            words,
+            processor: AtomicUsize::new(NOWHERE),
+            stack,
+        }
     }
 }
 
@@ -268,6 +277,14 @@ impl Ending {
     }
 }
 
+impl Ending {
+    /// Where the child has begun to run.
+    #[must_use]
+    pub fn processor(&self) -> usize {
+        self.told.processor.load(Ordering::Relaxed)
+    }
+}
+
 impl Drop for Ending {
     fn drop(&mut self) {
         let Some(thread) = self.thread.take() else {
@@ -305,6 +322,31 @@ fn restrict<T>(thread: &JoinHandle<T>, processors: &CpuSet) {
     let (size, set) = (size_of::<CpuSet>(), (&raw const *processors).cast());
     // SAFETY: the thread is not joined yet; CpuSet is a cpu_set_t, of this size, and outlives the call.
     unsafe { libc::pthread_setaffinity_np(thread.as_pthread_t(), size, set) };
+}
+
+/// Keeps the calling thread off a processor until it is dropped.
+#[derive(Debug)]
+pub struct Elsewhere(CpuSet);
+
+impl Elsewhere {
+    /// Off `processor`, if there is another one. For who is about to be woken by a process that goes on running there: where the
+    /// kernel takes the processor that has gone idle for one that can't be had, as it does if that is virtual, who is woken waits
+    /// for his waker to sleep.
+    #[must_use]
+    pub fn than(processor: usize) -> Option<Self> {
+        let all = sched_getaffinity(Pid::from_raw(0)).ok()?;
+        let mut others = all;
+        others.unset(processor).ok()?;
+        // Refused where there is no other.
+        sched_setaffinity(Pid::from_raw(0), &others).ok()?;
+        Some(Self(all))
+    }
+}
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        let _ = sched_setaffinity(Pid::from_raw(0), &self.0);
+    }
 }
 
 /// What is told, if possible without having slept: for `awake` at most.

@@ -107,13 +107,12 @@ unsafe extern "C" fn enter_sealed(stack: *const usize) {
         let is_sealed = call(libc::SYS_mount_setattr, sealing) == 0;
         // Below it are the standard streams: one that was closed is another thing's now, and an execve gives it back.
         if is_sealed && tree > STREAMS && exchange(tree, stack) {
-            // Held until the first launch, whose thread waits beside ours for the kernel (`exe::let_go`).
-            exe::note_sealed(tree);
-            return;
-        }
-        if is_sealed {
+            exe::note_sealed();
+        } else if is_sealed {
             call(libc::SYS_execveat, executing);
         }
+        // What is held any longer could be changed (`exe::let_go`). Nothing else of this process runs, so that the kernel
+        // is soon done.
         call(libc::SYS_close, [tree, 0, 0, 0, 0, 0]);
     }
 }

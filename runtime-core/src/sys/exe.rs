@@ -22,11 +22,10 @@ pub const ENTERING: [&str; 4] = ["create", "run", "exec", "start"];
 /// A program that has put itself into its seal before it began knows it.
 static SEALED: AtomicBool = AtomicBool::new(false);
 
-/// Notes that it has, and the number of the descriptor that the seal is held by.
+/// Notes that it has.
 #[cfg(target_arch = "x86_64")]
-pub(super) fn note_sealed(held: usize) {
+pub(super) fn note_sealed() {
     SEALED.store(true, Ordering::Relaxed);
-    HELD.store(i32::try_from(held).unwrap_or(-1), Ordering::Relaxed);
 }
 
 /// The descriptor that the seal is held by, until the first launch.

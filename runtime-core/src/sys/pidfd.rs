@@ -59,6 +59,12 @@ pub fn peek_ended() -> nix::Result<Option<Ended>> {
     )
 }
 
+/// Whether the child `pid` has ended and waits to be reaped.
+pub fn has_ended(pid: i32) -> bool {
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    matches!(wait(libc::P_PID, pid as libc::id_t, options), Ok(Some(_)))
+}
+
 /// Reaps the child `pid`; `None` when it has not ended.
 pub fn reap(pid: i32) -> nix::Result<Option<Ended>> {
     wait(
