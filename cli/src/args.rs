@@ -3,23 +3,56 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use clap::{ArgMatches, Args as Group, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, ArgMatches, Args as Group, FromArgMatches, ValueEnum};
 
 const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.2.1");
 
-/// Runs OCI containers in process.
-#[derive(Debug, Parser)]
-#[command(name = "rsrun", version = VERSION, disable_version_flag = true, disable_help_subcommand = true, args_override_self = true)]
+/// The words of a command line.
+#[derive(Debug)]
 pub struct Args {
-    /// Print the version.
-    #[arg(short = 'v', long, action = clap::ArgAction::Version)]
-    version: (),
     /// Options of every command.
-    #[command(flatten)]
     pub global: Global,
     /// What to do.
-    #[command(subcommand)]
     pub command: Command,
+}
+
+impl Args {
+    /// Reads `words`, the first of which is the program's name. The error may be a help text or the version.
+    ///
+    /// To tell clap of all commands is a thirtieth of the time of `run`, so it is told of the one that is named first.
+    /// What can't be read by that is read anew, for the words of the error or the help.
+    pub fn read(words: &[OsString]) -> Result<Self, clap::Error> {
+        let mut words_alone = words.iter().skip(1).filter_map(|word| word.to_str());
+        let named = words_alone.find(|word| Command::WORDS.contains(word));
+        let read = |only| interface(only).try_get_matches_from(words);
+        let few = named.and_then(|word| read(Some(word)).ok());
+        let matches = few.map_or_else(|| read(None), Ok)?;
+        Ok(Self {
+            global: Global::from_arg_matches(&matches)?,
+            command: Command::of(&matches)?,
+        })
+    }
+}
+
+/// All that can be said, or what can be said with one command.
+fn interface(only: Option<&str>) -> clap::Command {
+    let version = clap::Arg::new("version")
+        .short('v')
+        .long("version")
+        .help("Print the version")
+        .action(ArgAction::Version);
+    let program = clap::Command::new("rsrun")
+        .version(VERSION)
+        .disable_version_flag(true)
+        .disable_help_subcommand(true)
+        .args_override_self(true)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .arg(version);
+    Command::tell(
+        Global::augment_args(program).about("Runs OCI containers in process"),
+        only,
+    )
 }
 
 /// Options of every command.
@@ -91,39 +124,25 @@ macro_rules! commands {
             $(#[doc = $about] $name($group),)*
         }
 
-        impl Subcommand for Command {
-            fn augment_subcommands(command: clap::Command) -> clap::Command {
-                command
-                    .subcommand_required(true)
-                    .arg_required_else_help(true)
-                    $(.subcommand({
-                        let options = |own| <$group>::augment_args(own).about($about);
-                        let one = clap::Command::new($word).about($about).defer(options);
-                        $(let one = $setting(one);)?
-                        one
-                    }))*
+        impl Command {
+            const WORDS: &[&str] = &[$($word),*];
+
+            /// Tells `program` of the commands, or of the one whose word is `only`.
+            fn tell(mut program: clap::Command, only: Option<&str>) -> clap::Command {
+                $(if only.is_none_or(|only| only == $word) {
+                    let options = |own| <$group>::augment_args(own).about($about);
+                    let one = clap::Command::new($word).about($about).defer(options);
+                    $(let one = $setting(one);)?
+                    program = program.subcommand(one);
+                })*
+                program
             }
 
-            fn augment_subcommands_for_update(command: clap::Command) -> clap::Command {
-                Self::augment_subcommands(command)
-            }
-
-            fn has_subcommand(name: &str) -> bool {
-                [$($word),*].contains(&name)
-            }
-        }
-
-        impl FromArgMatches for Command {
-            fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+            fn of(matches: &ArgMatches) -> Result<Self, clap::Error> {
                 match matches.subcommand() {
                     $(Some(($word, own)) => <$group>::from_arg_matches(own).map(Self::$name),)*
                     _ => Err(clap::Error::new(clap::error::ErrorKind::MissingSubcommand)),
                 }
-            }
-
-            fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-                *self = Self::from_arg_matches(matches)?;
-                Ok(())
             }
         }
     };
@@ -455,7 +474,49 @@ pub struct Events {
 
 #[cfg(test)]
 mod tests {
-    use super::bytes;
+    use std::ffi::OsString;
+
+    use super::{Args, bytes, interface};
+
+    fn read(words: &str) -> Result<Args, clap::Error> {
+        let words: Vec<_> = words.split(' ').map(OsString::from).collect();
+        Args::read(&words)
+    }
+
+    #[test]
+    fn a_word_that_names_a_command_is_one_only_where_commands_stand() {
+        for words in [
+            "rsrun run c",
+            "rsrun --root list run c",
+            "rsrun --log run --debug run --bundle state list",
+            "rsrun list --format json",
+            "rsrun exec c run list",
+        ] {
+            let few = format!("{:?}", read(words).unwrap());
+            let all = interface(None).try_get_matches_from(words.split(' '));
+            let all = Args {
+                global: clap::FromArgMatches::from_arg_matches(all.as_ref().unwrap()).unwrap(),
+                command: super::Command::of(&all.unwrap()).unwrap(),
+            };
+            assert_eq!(few, format!("{all:?}"), "{words}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_by_one_who_knows_all_commands() {
+        for words in [
+            "rsrun",
+            "rsrun list run",
+            "rsrun rum c",
+            "rsrun run",
+            "rsrun --help",
+            "rsrun run --help",
+        ] {
+            let found = read(words).unwrap_err().to_string();
+            let all = interface(None).try_get_matches_from(words.split(' '));
+            assert_eq!(found, all.unwrap_err().to_string(), "{words}");
+        }
+    }
 
     #[test]
     fn memory_is_bytes_or_has_a_suffix() {

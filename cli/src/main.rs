@@ -8,7 +8,6 @@ mod sealed;
 mod signals;
 mod terminal;
 
-use clap::Parser;
 use rsrun_core::Context;
 use rsrun_core::sys::heap::UnforkedHeap;
 use rsrun_core::sys::program::{FAILURE, SUCCESS, Status};
@@ -25,7 +24,8 @@ fn run() -> Status {
         eprintln!("rsrun: {error}");
         return FAILURE;
     }
-    let args = match args::Args::try_parse() {
+    let words: Vec<_> = std::env::args_os().collect();
+    let args = match args::Args::read(&words) {
         Ok(args) => args,
         Err(error) => return usage(&error),
     };
