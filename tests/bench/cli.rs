@@ -13,6 +13,9 @@ use crate::life;
 use crate::report::Report;
 use crate::table::{self, Table};
 
+/// How often all columns are gone through.
+const ROUNDS: usize = 15;
+
 /// The rows: one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Run;
@@ -23,14 +26,15 @@ impl table::Row for Run {
     }
 }
 
-/// One hyperfine for all, `RSRUN_BENCH_RUNS` runs (300) of each; without a shell, whose time would be in the figure.
+/// `RSRUN_BENCH_RUNS` runs (300) of each; without a shell, whose time would be in the figure. Each round is a hyperfine over
+/// all of them: it runs one column to its end before the next, and a machine is not the same for long.
 pub fn measure() -> Check<Report> {
     let runs = crate::number("RSRUN_BENCH_RUNS", 300)?;
     let columns = columns::all("cli")?;
     let json = Path::new("/run/rsrun-bench.json");
     let mut hyperfine = Command::new("hyperfine");
-    hyperfine.args(["--shell=none", "--warmup=10", "--style=none"]);
-    hyperfine.arg(format!("--runs={runs}"));
+    hyperfine.args(["--shell=none", "--warmup=5", "--style=none"]);
+    hyperfine.arg(format!("--runs={}", runs.div_ceil(ROUNDS)));
     hyperfine.arg("--export-json").arg(json);
     for column in &columns {
         hyperfine.args(["--command-name", &column.title]);
@@ -38,21 +42,25 @@ pub fn measure() -> Check<Report> {
     for column in &columns {
         hyperfine.arg(line(&command_of(column)?));
     }
-    command::run(&mut hyperfine, Duration::from_secs(600))?.ok()?;
 
-    let heading =
-        format!("hyperfine, {runs} runs of each: medians, in brackets the 95th percentile.");
+    let heading = format!(
+        "hyperfine, {ROUNDS} rounds of {} runs: medians, in brackets the 95th percentile.",
+        runs.div_ceil(ROUNDS)
+    );
     let mut table = Table::new(heading, columns.iter().map(|c| c.title.clone()).collect());
     let us = columns::of(&columns, Maker::Us);
     table.compare("rsrun / crun", us, columns::of(&columns, Maker::GoWithCrun));
     table.compare("rsrun / floor", us, columns::floor(&columns));
-    let found: Value = serde_json::from_slice(&std::fs::read(json)?)?;
-    for at in 0..columns.len() {
-        let Some(times) = found["results"][at]["times"].as_array() else {
-            return fail(format!("hyperfine wrote no times for column {at}"));
-        };
-        for seconds in times.iter().filter_map(Value::as_f64) {
-            table.add(at, [(Run, seconds * 1e3)].into());
+    for _ in 0..ROUNDS {
+        command::run(&mut hyperfine, Duration::from_secs(600))?.ok()?;
+        let found: Value = serde_json::from_slice(&std::fs::read(json)?)?;
+        for at in 0..columns.len() {
+            let Some(times) = found["results"][at]["times"].as_array() else {
+                return fail(format!("hyperfine wrote no times for column {at}"));
+            };
+            for seconds in times.iter().filter_map(Value::as_f64) {
+                table.add(at, [(Run, seconds * 1e3)].into());
+            }
         }
     }
     Ok(Report::new("bench-cli", table.markdown()))
