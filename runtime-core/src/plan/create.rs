@@ -95,6 +95,7 @@ impl Creation<'_> {
         self.draft.steps(late);
         self.draft.steps(later.read_only);
         self.seal_root()?;
+        self.loopback_up();
         process.place_streams(&mut self.draft);
         let end = End {
             seccomp: exec.seccomp.as_ref(),
@@ -292,10 +293,6 @@ impl Creation<'_> {
     }
 
     fn before_pivot(&mut self, process: &Resolved, hooks: &ContainerHooks) -> Result<()> {
-        // The thread that has cloned it may have done it meanwhile.
-        if self.namespaces.new & NET != 0 {
-            self.draft.step(Step::LoopbackUp);
-        }
         let linux = self.spec.linux().as_ref();
         let sysctls = linux.and_then(|l| l.sysctl().as_ref());
         self.draft.steps(sysctl::steps(sysctls, self.namespaces)?);
@@ -310,9 +307,18 @@ impl Creation<'_> {
             &hooks.create_container,
         ];
         if due.iter().any(|hooks| !hooks.is_empty()) {
+            self.loopback_up();
             self.draft.step(Step::AwaitHooks);
         }
         Ok(())
+    }
+
+    /// Hooks find it up, such as those that make a network. Else it is late: the thread that has cloned this process does it
+    /// meanwhile.
+    fn loopback_up(&mut self) {
+        if self.namespaces.new & NET != 0 && !self.draft.has(&Step::LoopbackUp) {
+            self.draft.step(Step::LoopbackUp);
+        }
     }
 
     /// Paths to hide and to make read-only: after the hooks, which may have mounted more. Those in a

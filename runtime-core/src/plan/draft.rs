@@ -36,6 +36,10 @@ impl Draft {
         self.steps.extend(steps);
     }
 
+    pub(super) fn has(&self, step: &PlanStep) -> bool {
+        self.steps.contains(step)
+    }
+
     /// Has the process wait for what its parent writes, if that is anything: two processes are woken for it.
     pub(super) fn await_adoption(&mut self) {
         if self.adoption != Adoption::default() {
