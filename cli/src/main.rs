@@ -9,6 +9,7 @@ mod signals;
 mod terminal;
 
 use rsrun_core::Context;
+use rsrun_core::launch::Ahead;
 use rsrun_core::sys::heap::UnforkedHeap;
 use rsrun_core::sys::program::{FAILURE, SUCCESS, Status};
 
@@ -24,6 +25,8 @@ fn run() -> Status {
         eprintln!("rsrun: {error}");
         return FAILURE;
     }
+    // Its thread has something to do while the words are read.
+    let soon = sealed::may_create().then(Ahead::soon);
     let words: Vec<_> = std::env::args_os().collect();
     let args = match args::Args::read(&words) {
         Ok(args) => args,
@@ -36,7 +39,7 @@ fn run() -> Status {
         eprintln!("rsrun: {error}");
         return FAILURE;
     }
-    match cmd::run(&args) {
+    match cmd::run(&args, soon) {
         Ok(code) => code,
         Err(error) => {
             // The edge logs each error once, with what it belongs to already in its text.

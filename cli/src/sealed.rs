@@ -33,6 +33,13 @@ pub fn ensure() -> Result<(), String> {
     Err(format!("execute the sealed binary: {errno}"))
 }
 
+/// Whether a word of this command line is that of a command that makes a container. Nothing is understood yet: it may as well be
+/// a container's name.
+pub fn may_create() -> bool {
+    let creates = |word: OsString| word == "run" || word == "create";
+    env::args_os().skip(1).any(creates)
+}
+
 fn texts(words: impl Iterator<Item = OsString>) -> Result<Vec<CString>, String> {
     words
         .map(|word| CString::new(word.into_vec()).map_err(|e| e.to_string()))

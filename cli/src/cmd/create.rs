@@ -11,8 +11,8 @@ use crate::signals::Incoming;
 use crate::terminal::{self, Ground};
 
 /// `create`
-pub fn run(global: &Global, create: &Create) -> Result<()> {
-    let read = Read::begin(create, Ahead::soon())?;
+pub fn run(global: &Global, create: &Create, soon: Option<Soon>) -> Result<()> {
+    let read = Read::begin(create, soon)?;
     let containers = containers(global)?;
     let mut request = request(global, create)?;
     read.complete(&mut request, create, Ground::Back)?;
@@ -34,11 +34,14 @@ pub struct Read {
 
 impl Read {
     /// Before all else: `soon` waits for what is in it.
-    pub fn begin(create: &Create, soon: Soon) -> Result<Self> {
+    pub fn begin(create: &Create, soon: Option<Soon>) -> Result<Self> {
         let loaded = Bundle::open(&absolute(&create.bundle)?)
             .and_then(|bundle| bundle.load())
             .with(|| format!("create container {}", create.id))?;
-        let ahead = soon.of(&loaded.document);
+        let ahead = match soon {
+            Some(soon) => soon.of(&loaded.document),
+            None => Ahead::of(&loaded.document),
+        };
         Ok(Self { loaded, ahead })
     }
 

@@ -20,6 +20,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rsrun_core::launch::Soon;
 use rsrun_core::sys::fds;
 use rsrun_core::sys::program::{SUCCESS, Status};
 use rsrun_core::{
@@ -32,12 +33,13 @@ use crate::args::{self, Args, Command, Global};
 const LARGEST_DOCUMENT: u64 = 16 << 20;
 
 /// Does what the command says; the exit code is the container's for run and exec in the foreground.
-pub fn run(args: &Args) -> Result<Status> {
+/// A create takes what was begun for it, `soon`.
+pub fn run(args: &Args, soon: Option<Soon>) -> Result<Status> {
     let global = &args.global;
     match &args.command {
         Command::Spec(spec) => spec::run(spec),
-        Command::Run(run) => return run::run(global, run),
-        Command::Create(create) => create::run(global, create),
+        Command::Run(run) => return run::run(global, run, soon),
+        Command::Create(create) => create::run(global, create, soon),
         Command::Start(id) => simple::start(global, &id.id),
         Command::State(id) => state::run(global, &id.id),
         Command::Kill(kill) => simple::kill(global, kill),

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use rsrun_core::launch::Ahead;
+use rsrun_core::launch::Soon;
 use rsrun_core::sys::program::{SUCCESS, Status};
 use rsrun_core::{
     Cancel, Container, Containers, Context, Error, ErrorKind, Exit, ProcessHandle, Result,
@@ -15,10 +15,10 @@ use crate::signals::Incoming;
 use crate::terminal::{self, Ground};
 
 /// `run`
-pub fn run(global: &Global, run: &Run) -> Result<Status> {
+pub fn run(global: &Global, run: &Run, soon: Option<Soon>) -> Result<Status> {
     let read = match run.explain {
         true => None,
-        false => Some(create::Read::begin(&run.create, Ahead::soon())?),
+        false => Some(create::Read::begin(&run.create, soon)?),
     };
     let containers = containers(global)?;
     let mut request = request(global, &run.create)?;

@@ -33,7 +33,7 @@ pub struct Ahead(Mutex<Option<Begun>>);
 
 #[derive(Debug)]
 struct Begun {
-    /// CLONE_NEW* flags that a plan must have for it.
+    /// What it is in (CLONE_NEW* flags): a plan must have new ones of these, or join others.
     needs: u64,
     thread: LaunchThread,
 }
@@ -45,11 +45,11 @@ impl Ahead {
     pub fn of(spec: &Spec) -> Self {
         match wanted(spec) {
             0 => Self::default(),
-            flags => Self::on(begin(AWAKE, move || flags), flags),
+            flags => Self::on(begin(0, AWAKE, move || flags), flags),
         }
     }
 
-    /// Begins one for a spec that is about to be read.
+    /// Begins one for a spec that is about to be read. What nearly all of them ask for it makes before.
     #[must_use]
     pub fn soon() -> Soon {
         let (tells, told) = channel();
@@ -58,8 +58,10 @@ impl Ahead {
             let _ = procfs::boot_id();
             told_soon(&told, AWAKE).unwrap_or(0)
         };
+        let at_once = BESIDES.into_iter().fold(0, |all, kind| all | flag_of(kind));
         Soon {
-            thread: begin(AWAKE, makes),
+            thread: begin(at_once, AWAKE, makes),
+            at_once,
             tells,
         }
     }
@@ -68,7 +70,7 @@ impl Ahead {
     #[must_use]
     pub fn expecting(bundle: &Path) -> Self {
         let bundle = bundle.to_owned();
-        let thread = begin(Duration::ZERO, move || {
+        let thread = begin(0, Duration::ZERO, move || {
             let namespaces = Bundle::open(&bundle).map(|bundle| bundle.namespaces());
             let begins = namespaces.is_ok_and(|namespaces| is_for_us(&namespaces));
             if begins { NEW_NETWORK } else { 0 }
@@ -83,8 +85,11 @@ impl Ahead {
     /// The thread, once, for a plan that can use what it makes.
     pub(super) fn thread_for(&self, plan: &Plan) -> Option<LaunchThread> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let asked = plan.clone_flags;
-        let fits = |begun: &mut Begun| asked & NEW_USERS == 0 && asked & begun.needs == begun.needs;
+        // One that is joined is entered later, whatever the thread is in before.
+        let joined = plan.joins.iter().fold(0, |all, join| all | join.flags);
+        let left = plan.clone_flags | joined;
+        let of_ours = (plan.clone_flags | joined) & NEW_USERS == 0;
+        let fits = |begun: &mut Begun| of_ours && left & begun.needs == begun.needs;
         kept.take_if(fits).map(|begun| begun.thread)
     }
 }
@@ -93,6 +98,7 @@ impl Ahead {
 #[derive(Debug)]
 pub struct Soon {
     thread: Option<LaunchThread>,
+    at_once: u64,
     tells: Sender<u64>,
 }
 
@@ -100,15 +106,19 @@ impl Soon {
     /// Has it make what the plan of this spec will ask for.
     #[must_use]
     pub fn of(self, spec: &Spec) -> Ahead {
-        let needs = wanted(spec);
+        let more = wanted(spec) & !self.at_once;
         // Nobody hears it where no thread could be begun.
-        let _ = self.tells.send(needs);
-        Ahead::on(self.thread, needs)
+        let _ = self.tells.send(more);
+        Ahead::on(self.thread, self.at_once | more)
     }
 }
 
-fn begin(awake: Duration, makes: impl FnOnce() -> u64 + Send + 'static) -> Option<LaunchThread> {
-    let thread = LaunchThread::begin(makes, awake).ok();
+fn begin(
+    at_once: u64,
+    awake: Duration,
+    makes: impl FnOnce() -> u64 + Send + 'static,
+) -> Option<LaunchThread> {
+    let thread = LaunchThread::begin(at_once, makes, awake).ok();
     // Who only expects a create is about to sleep.
     thread
         .iter()

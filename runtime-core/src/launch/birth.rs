@@ -81,7 +81,7 @@ pub(super) fn bear(
             thread.apart();
             Ok(thread)
         }
-        None => LaunchThread::begin(|| 0, Duration::ZERO),
+        None => LaunchThread::begin(0, || 0, Duration::ZERO),
     };
     let (born, beside) = match thread {
         Ok(thread) => thread.bear(birth, || attendant.at_birth()),

@@ -92,10 +92,12 @@ pub struct LaunchThread {
 }
 
 impl LaunchThread {
-    /// Starts it. The namespaces that `ahead` tells (CLONE_NEW* flags) it makes at once, for the process to inherit: with
-    /// its caller going on meanwhile, a network namespace is no longer waited for. Dropped, it ends and so do they. Then it
-    /// waits awake for `awake`: who sleeps on a processor that has gone idle is woken in 0.1 to 0.2 ms where that is virtual.
+    /// Starts it. The namespaces `at_once` (CLONE_NEW* flags) and then those that `ahead` tells it makes for the process to
+    /// inherit: with its caller going on meanwhile, a network namespace is no longer waited for. Dropped, it ends and so do
+    /// they. Then it waits awake for `awake`: who sleeps on a processor that has gone idle is woken in 0.1 to 0.2 ms where
+    /// that is virtual.
     pub fn begin(
+        at_once: u64,
         ahead: impl FnOnce() -> u64 + Send + 'static,
         awake: Duration,
     ) -> Result<Self, Stillborn> {
@@ -104,8 +106,11 @@ impl LaunchThread {
         let body = move || {
             block_signals().map_err(named("rt_sigprocmask"))?;
             // What can't be made here is left to the clone, which tells why if it still can't be.
-            let made = Some(ahead()).filter(|wanted| *wanted != 0 && unshare(*wanted).is_ok());
-            let made = made.unwrap_or(0);
+            let make = |wanted: u64| match wanted {
+                0 => 0,
+                _ => unshare(wanted).map_or(0, |()| wanted),
+            };
+            let made = make(at_once) | make(ahead());
             // The child has a step for it, which mostly finds it done.
             let raise_loopback = || {
                 if made & libc::CLONE_NEWNET as u64 != 0 {
