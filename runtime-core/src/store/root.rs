@@ -92,25 +92,34 @@ pub fn leave(root: &Lock, path: &Path) {
 /// mkdir -p. Parents 0711, the last 0700; what exists stays as it is.
 fn make_path(path: &Path) -> Result<OwnedFd> {
     absolute(path)?;
-    let open_flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    if let Ok(root) = openat(AT_FDCWD, path, ROOT_FLAGS, Mode::empty()) {
-        return Ok(root);
+    let make = || mkdirat(AT_FDCWD, path, Mode::S_IRWXU);
+    let made = match make() {
+        Err(Errno::ENOENT) => {
+            make_parents(path)?;
+            make()
+        }
+        made => made,
+    };
+    match made {
+        Ok(()) | Err(Errno::EEXIST) => {}
+        Err(errno) => return Err(Error::os(errno, format!("mkdir({})", path.display()))),
     }
-    let mut dir = openat(AT_FDCWD, "/", open_flags, Mode::empty()).with(|| "open(/)")?;
-    let parts: Vec<_> = path.components().skip(1).collect();
-    for (index, part) in parts.iter().enumerate() {
-        let (mode, flags) = match index.saturating_add(1) == parts.len() {
-            true => (0o700, ROOT_FLAGS),
-            false => (0o711, open_flags),
-        };
-        match mkdirat(&dir, part.as_os_str(), Mode::from_bits_truncate(mode)) {
+    openat(AT_FDCWD, path, ROOT_FLAGS, Mode::empty()).with(|| format!("open({})", path.display()))
+}
+
+fn make_parents(path: &Path) -> Result<()> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mut dir = openat(AT_FDCWD, "/", flags, Mode::empty()).with(|| "open(/)")?;
+    let parents = path.parent().into_iter().flat_map(Path::components);
+    for part in parents.skip(1) {
+        match mkdirat(&dir, part.as_os_str(), Mode::from_bits_truncate(0o711)) {
             Ok(()) | Err(Errno::EEXIST) => {}
             Err(errno) => return Err(Error::os(errno, format!("mkdir({})", path.display()))),
         }
         dir = openat(&dir, part.as_os_str(), flags, Mode::empty())
             .with(|| format!("open({})", path.display()))?;
     }
-    Ok(dir)
+    Ok(())
 }
 
 #[cfg(test)]
