@@ -42,6 +42,40 @@ pub(crate) fn cases(suite: &mut Suite) {
             Ok(())
         },
     );
+    suite.case("a_container_may_see_a_procfs_of_any_kind", |g| {
+        let usual = json!(["nosuid", "noexec", "nodev"]);
+        let more = |word: &str| json!(["nosuid", "noexec", "nodev", word]);
+        for options in [usual.clone(), more("ro"), more("hidepid=2")] {
+            let mut b = g.bundle();
+            b.set("/mounts/0/options", options.clone());
+            b.args(&["/bin/cat", "/proc/self/comm"]);
+            assert_eq!(b.printed(), "cat", "{options}");
+        }
+        Ok(())
+    });
+    suite.case("a_container_may_have_its_procfs_elsewhere", |g| {
+        g.differs_from_runc("that nothing is asked of the container's own /proc")?;
+        let mut b = g.bundle();
+        b.set("/mounts/0/destination", json!("/tmp"))
+            .shell("ls /proc; cat /tmp/self/comm");
+        assert_eq!(b.printed(), "cat");
+        Ok(())
+    });
+    suite.case("what_a_process_has_in_procfs_can_be_covered", |g| {
+        for (list, path) in [
+            ("maskedPaths", "/proc/self/fd"),
+            ("maskedPaths", "/proc/1/attr"),
+            ("maskedPaths", "/proc/thread-self/fd"),
+            ("readonlyPaths", "/proc/self"),
+            ("readonlyPaths", "/proc"),
+        ] {
+            let mut b = g.bundle();
+            b.set(&format!("/linux/{list}"), json!([path]))
+                .args(&["/bin/echo", "runs"]);
+            assert_eq!(b.printed(), "runs", "{path}");
+        }
+        Ok(())
+    });
     suite.case("a_process_that_procfs_hides_is_seen_all_the_same", |g| {
         g.differs_from_runc("that what tells of a process is asked for where nothing is hidden")?;
         let mut b = g.bundle();

@@ -318,3 +318,74 @@ fn programs_are_sought_in_absolute_entries_of_path_only() {
         "exec: \"/x/sh\": stat /x/sh: no such file or directory"
     );
 }
+
+/// Whether the container's procfs is its own too, and whether it opens another.
+fn procfs(changes: &[(&str, Value)]) -> (bool, bool) {
+    let plan = planned(&with(changes)).unwrap().init;
+    let shares = |step: &PlanStep| {
+        matches!(
+            step,
+            Step::MountFilesystem {
+                becomes_proc: true,
+                ..
+            }
+        )
+    };
+    (
+        plan.steps.iter().any(shares),
+        plan.steps.contains(&Step::OpenProc),
+    )
+}
+
+#[test]
+fn the_init_has_one_procfs_its_containers_where_that_will_do() {
+    let shared = (true, false);
+    let own = (false, true);
+    let masked = |path: &str| procfs(&[("/linux/maskedPaths", json!([path]))]);
+    assert_eq!(procfs(&[]), shared);
+    for path in ["/proc/kcore", "/proc/sys", "/procfs", "/sys/self"] {
+        assert_eq!(masked(path), shared, "{path}");
+    }
+    for path in [
+        "/proc",
+        "/proc/",
+        "/proc/self/attr",
+        "/proc//self",
+        "/proc/./1/fd",
+        "/proc/thread-self",
+        "/proc/../x",
+    ] {
+        assert_eq!(masked(path), own, "{path}");
+    }
+    assert_eq!(procfs(&[("/linux/readonlyPaths", json!(["/proc/1"]))]), own);
+    for word in ["ro", "hidepid=2", "subset=pid", "rro"] {
+        assert_eq!(
+            procfs(&[("/mounts/0/options", json!([word]))]),
+            own,
+            "{word}"
+        );
+    }
+    let again = json!({"destination": "/proc", "type": "proc", "source": "proc"});
+    assert_eq!(procfs(&[("/mounts/-", again)]), own);
+    let time = json!({"type": "time"});
+    assert_eq!(procfs(&[("/linux/namespaces/-", time)]), own);
+}
+
+#[test]
+fn without_a_gate_the_program_follows_on_ready_unless_something_is_to_be_done_before() {
+    let gated = |changes: &[(&str, Value)]| {
+        let facts = CreateFacts {
+            starts_at_once: true,
+            ..facts()
+        };
+        create(&spec(&with(changes)), &facts, &host())
+            .unwrap()
+            .is_gated()
+    };
+    assert!(planned(&ctr()).unwrap().is_gated());
+    assert!(!gated(&[]));
+    let hook = json!([{"path": "/bin/x"}]);
+    assert!(!gated(&[("/hooks", json!({"poststart": hook}))]));
+    assert!(gated(&[("/hooks", json!({"startContainer": hook}))]));
+    assert!(gated(&[("/process/terminal", json!(true))]));
+}
