@@ -5,7 +5,7 @@ use rsrun_tests::cli::suite::Suite;
 use rsrun_tests::command::eventually;
 use serde_json::{Value, json};
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -66,13 +66,32 @@ pub(crate) fn cases(suite: &mut Suite) {
             ("maskedPaths", "/proc/self/fd"),
             ("maskedPaths", "/proc/1/attr"),
             ("maskedPaths", "/proc/thread-self/fd"),
+            ("maskedPaths", "//proc/self"),
+            ("maskedPaths", "/dev/fd"),
+            ("maskedPaths", "/etc/way"),
             ("readonlyPaths", "/proc/self"),
+            ("readonlyPaths", "/etc/way"),
             ("readonlyPaths", "/proc"),
         ] {
             let mut b = g.bundle();
+            symlink("/proc/self/fd", b.rootfs("/etc/way")).expect("a link");
+            // Its input is the container's own /dev/null all the same; a subshell is another process.
             b.set(&format!("/linux/{list}"), json!([path]))
-                .args(&["/bin/echo", "runs"]);
-            assert_eq!(b.printed(), "runs", "{path}");
+                .shell("true; (test /dev/null -ef /dev/stdin && echo own); echo runs");
+            let printed = b.printed();
+            // runc's has the host's where the path is one of the process itself.
+            assert!(printed.ends_with("runs"), "{path}: {printed}");
+            assert!(
+                g.runtime.runc.is_some() || printed.starts_with("own"),
+                "{path}: {printed}"
+            );
+            b.call("create", &[]).ok();
+            b.on(&["start"], &[]).ok();
+            eventually("its end", Duration::from_secs(10), || {
+                b.status() == "stopped"
+            })
+            .expect("it ends");
+            b.on(&["delete"], &[]).ok();
         }
         Ok(())
     });

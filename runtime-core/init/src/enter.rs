@@ -38,6 +38,8 @@ pub fn enter(frozen: Frozen<'_>) -> ! {
         root: NONE,
         in_chroot: false,
         proc: NONE,
+        descriptors: NONE,
+        attributes: NONE,
         gate: NONE,
         covers: Covers::default(),
         program: None,
@@ -68,8 +70,11 @@ pub struct Child<'a> {
     pub root: i32,
     /// This process's root until the pivot is not that of its mount namespace.
     pub in_chroot: bool,
-    /// A private, detached, unmasked procfs.
+    /// The root of the procfs that it uses.
     pub proc: i32,
+    /// Its `self/fd` and `self/attr`, where they were taken hold of before they could be covered.
+    pub descriptors: i32,
+    pub attributes: i32,
     /// The open fifo that `start` reads.
     pub gate: i32,
     /// What masked files and directories are covered with.

@@ -6,6 +6,7 @@ use core::ffi::CStr;
 use crate::copies;
 use crate::enter::Child;
 use crate::paths;
+use crate::procfs;
 use crate::raw::{self, Failed, Fd, MountAttr, Outcome};
 use crate::step::{InArena, MountAttributes, Param};
 use crate::texts::Digits;
@@ -51,10 +52,10 @@ pub fn filesystem(child: &mut Child<'_>, wanted: &Filesystem<'_>) -> Outcome<()>
     }
     raw::move_mount(mount.at(), target.at())?;
     apply(&mount, wanted.after)?;
-    if wanted.becomes_proc {
-        child.proc = mount.keep();
+    match wanted.becomes_proc {
+        true => procfs::share(child, mount),
+        false => Ok(()),
     }
-    Ok(())
 }
 
 /// A directory that is there, and its mode.

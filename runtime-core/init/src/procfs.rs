@@ -6,6 +6,7 @@ use crate::enter::Child;
 use crate::mounts::{PROC_ROOT_INO, PROC_SUPER_MAGIC};
 use crate::paths::{flags, open_again};
 use crate::raw::{self, Failed, Fd, MountAttr, OpenHow, Outcome};
+use crate::step::Step;
 use crate::texts::Digits;
 use core::ffi::CStr;
 
@@ -25,6 +26,19 @@ fn mounted() -> Outcome<Fd> {
     raw::fsconfig_create(context.at())?;
     let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
     raw::fsmount(context.at(), attributes)
+}
+
+/// Uses `mount`, which the container is to have. What of it is this process's is taken hold of now: later it may be covered,
+/// by a path to be masked, a link of the image that leads there, or a hook.
+pub fn share(child: &mut Child<'_>, mount: Fd) -> Outcome<()> {
+    child.proc = mount.keep();
+    let directory = libc::O_PATH | libc::O_DIRECTORY;
+    child.descriptors = own(child, c"self/fd", directory)?.keep();
+    let labels = |step: &Step<_>| matches!(step, Step::Label { .. });
+    if child.frozen.steps.iter().any(labels) {
+        child.attributes = own(child, c"self/attr", directory)?.keep();
+    }
+    Ok(())
 }
 
 /// Of the mount at /proc, if that is the root of a procfs. Mounts below it, which a user namespace may not
@@ -69,14 +83,14 @@ pub fn sysctl(child: &Child<'_>, path: &CStr, value: &CStr) -> Outcome<()> {
 
 /// Writes a label for the coming execve.
 pub fn label(child: &Child<'_>, file: &CStr, value: &CStr) -> Outcome<()> {
-    let attributes = own(child, c"self/attr", libc::O_PATH | libc::O_DIRECTORY)?;
-    let file = below(
-        attributes.at(),
-        file,
-        libc::O_WRONLY,
-        libc::RESOLVE_NO_SYMLINKS,
-    )?;
-    write_whole(&file, value.to_bytes())
+    let write = |attributes: i32| {
+        let file = below(attributes, file, libc::O_WRONLY, libc::RESOLVE_NO_SYMLINKS)?;
+        write_whole(&file, value.to_bytes())
+    };
+    if child.attributes >= 0 {
+        return write(child.attributes);
+    }
+    write(own(child, c"self/attr", libc::O_PATH | libc::O_DIRECTORY)?.at())
 }
 
 /// A file of this process: `path` begins with `self`, which is the one link on the way.
@@ -89,9 +103,12 @@ pub fn reopen(child: &Child<'_>, fd: i32, how: i32) -> Outcome<Fd> {
     let Ok(number) = u32::try_from(fd) else {
         return Err(Failed::check(libc::EBADF));
     };
-    let table = own(child, c"self/fd", libc::O_PATH | libc::O_DIRECTORY)?;
     // The magic link is what is wanted here, and this one is the kernel's own.
-    open_restarting(table.at(), Digits::decimal(number).text(), how)
+    let open = |table: i32| open_restarting(table, Digits::decimal(number).text(), how);
+    if child.descriptors >= 0 {
+        return open(child.descriptors);
+    }
+    open(own(child, c"self/fd", libc::O_PATH | libc::O_DIRECTORY)?.at())
 }
 
 /// A namespace of this process, such as `time_for_children`.

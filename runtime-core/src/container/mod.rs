@@ -357,6 +357,7 @@ impl Container {
             Ok(stat) if stat.start_time == facts.start_time && !stat.has_ended() => {
                 Ok(InitSeen::Alive {
                     has_executed: stat.has_executed(),
+                    is_gated: self.record.is_gated(),
                 })
             }
             Ok(_) | Err(Errno::ENOENT | Errno::ESRCH) => Ok(InitSeen::Gone),
@@ -370,10 +371,19 @@ impl Container {
         self.record.has_private_pid_namespace
     }
 
+    /// Whether it is being created: whoever does that needs it alive.
+    fn is_on_its_way(&self) -> Result<bool> {
+        match self.record.init {
+            None => Ok(true),
+            Some(_) if self.record.is_gated() => Ok(false),
+            Some(_) => Ok(self.status()? == Status::Creating),
+        }
+    }
+
     /// Sends a signal. `NotFound` when nobody is there to take it.
     pub fn kill(&self, signal: i32, scope: Scope) -> Result<()> {
         match scope {
-            Scope::Init if self.record.init.is_none() => {
+            Scope::Init if self.is_on_its_way()? => {
                 Err(self.wrong_status(Status::Creating, "created or running"))
             }
             Scope::Init => self.running_init()?.kill(signal),

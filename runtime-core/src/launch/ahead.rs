@@ -87,9 +87,8 @@ impl Ahead {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // One that is joined is entered later, whatever the thread is in before.
         let joined = plan.joins.iter().fold(0, |all, join| all | join.flags);
-        let left = plan.clone_flags | joined;
-        let of_ours = (plan.clone_flags | joined) & NEW_USERS == 0;
-        let fits = |begun: &mut Begun| of_ours && left & begun.needs == begun.needs;
+        let leaves = plan.clone_flags | joined;
+        let fits = |begun: &mut Begun| leaves & (NEW_USERS | begun.needs) == begun.needs;
         kept.take_if(fits).map(|begun| begun.thread)
     }
 }

@@ -177,16 +177,12 @@ impl Creation<'_> {
     }
 
     /// The mount that is the container's procfs and the child's own: an instance is made and taken away in 0.1 ms. Not
-    /// where the child needs one before its mounts, or what is its own will be covered: that would be met and refused.
+    /// where the child needs one before its mounts, or to read a file that may be covered when its root changes.
     fn procfs_for_both(&self, process: &Resolved) -> Option<usize> {
-        let linux = self.spec.linux().as_ref();
-        let read_only = linux.and_then(|l| l.readonly_paths().as_deref());
-        let masked = linux.and_then(|l| l.masked_paths().as_deref());
-        let mut covered = read_only.into_iter().chain(masked).flatten();
         let is_needed_before =
             process.selinux.is_some() || self.namespaces.time_offsets(self.spec).is_some();
         let is_later = self.namespaces.joins(PID);
-        if is_needed_before || is_later || covered.any(|path| may_be_own(path)) {
+        if is_needed_before || is_later || self.facts.no_pivot {
             return None;
         }
         self.mounts.usable_procfs()
@@ -396,17 +392,6 @@ impl Creation<'_> {
         }
         Ok(())
     }
-}
-
-/// Whether a path to be covered may lead to files of the process itself: not into the lists and knobs of a procfs, such as
-/// `/proc/kcore` and `/proc/sys`.
-fn may_be_own(path: &str) -> bool {
-    let Some(below) = path.strip_prefix("/proc") else {
-        return false;
-    };
-    let first = below.split('/').find(|name| !name.is_empty());
-    let is_pid = |name: &str| name.bytes().all(|b| b.is_ascii_digit());
-    first.is_none_or(|name| matches!(name, "." | ".." | "self" | "thread-self") || is_pid(name))
 }
 
 /// A session keyring named as runc names it: agents look for `_ses.<id>`. With SELinux it gets the

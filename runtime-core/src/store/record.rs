@@ -39,7 +39,7 @@ pub struct Record {
     /// Its cgroup, as soon as it is made.
     #[serde(default)]
     pub cgroup: Option<CgroupFacts>,
-    /// Its init, once that stands at the gate: `pid` and `startTime` of the document.
+    /// Its init, once that stands at the gate, or is born where there is none: `pid` and `startTime` of the document.
     #[serde(flatten)]
     pub init: Option<InitFacts>,
     /// Name of the group of containers that its shim serves together.
@@ -55,7 +55,7 @@ pub struct Record {
     pub exec: ExecFacts,
     /// Its pid namespace is its own.
     pub has_private_pid_namespace: bool,
-    /// The steps behind the gate in words, for an error of a start that did not make the plan.
+    /// The steps behind the gate in words, for an error of a start that did not make the plan. None without a gate.
     #[serde(default)]
     pub steps_after_gate: BTreeMap<u32, String>,
     /// `args[0]` of its process, for the same.
@@ -91,6 +91,12 @@ pub struct InitFacts {
 }
 
 impl Record {
+    /// Whether its init waits for a start.
+    #[must_use]
+    pub fn is_gated(&self) -> bool {
+        !self.steps_after_gate.is_empty()
+    }
+
     /// Reads it; an error says what is wrong.
     pub fn parse(text: &[u8]) -> std::result::Result<Self, String> {
         #[derive(Deserialize)]

@@ -3,7 +3,7 @@
 //! ```text
 //! record without init                                    creating
 //! init gone (reaped, zombie, another boot or process)    stopped
-//! init alive, has not executed a program                 created
+//! init alive, has not executed a program                 created; creating without a gate to wait at
 //! init alive, cgroup frozen                              paused
 //! init alive                                             running
 //! ```
@@ -21,6 +21,8 @@ pub enum InitSeen {
     Alive {
         /// `PF_FORKNOEXEC` is cleared: exact, since nothing but the user's program is ever executed.
         has_executed: bool,
+        /// It waits at a gate. One that does not is recorded before its namespaces are what they will be.
+        is_gated: bool,
     },
 }
 
@@ -33,11 +35,15 @@ pub fn status(init: InitSeen, is_frozen: bool) -> Status {
         (
             InitSeen::Alive {
                 has_executed: false,
+                is_gated,
             },
             _,
-        ) => Status::Created,
-        (InitSeen::Alive { has_executed: true }, true) => Status::Paused,
-        (InitSeen::Alive { has_executed: true }, false) => Status::Running,
+        ) => match is_gated {
+            true => Status::Created,
+            false => Status::Creating,
+        },
+        (InitSeen::Alive { .. }, true) => Status::Paused,
+        (InitSeen::Alive { .. }, false) => Status::Running,
     }
 }
 
@@ -47,15 +53,21 @@ mod tests {
 
     #[test]
     fn a_parked_init_is_created_even_in_a_frozen_cgroup() {
-        assert_eq!(
-            status(
-                InitSeen::Alive {
-                    has_executed: false
-                },
-                true
-            ),
-            Status::Created
-        );
+        let parked = InitSeen::Alive {
+            has_executed: false,
+            is_gated: true,
+        };
+        assert_eq!(status(parked, true), Status::Created);
+    }
+
+    #[test]
+    fn an_init_that_waits_for_nobody_is_never_created() {
+        let alive = |has_executed| InitSeen::Alive {
+            has_executed,
+            is_gated: false,
+        };
+        assert_eq!(status(alive(false), false), Status::Creating);
+        assert_eq!(status(alive(true), false), Status::Running);
     }
 
     #[test]
@@ -65,7 +77,10 @@ mod tests {
 
     #[test]
     fn frozen_and_running_are_told_apart() {
-        let alive = InitSeen::Alive { has_executed: true };
+        let alive = InitSeen::Alive {
+            has_executed: true,
+            is_gated: true,
+        };
         assert_eq!(status(alive, true), Status::Paused);
         assert_eq!(status(alive, false), Status::Running);
     }
