@@ -10,7 +10,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 /// What a command beside another may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) fn cases(suite: &mut Suite) {
     statuses(suite);
@@ -33,7 +33,7 @@ fn created(b: &mut Bundle<'_>) -> nix::unistd::Pid {
 }
 
 /// The command for a bundle that is written, without waiting for it.
-fn background(b: &Bundle<'_>, verb: &str) -> Child {
+pub(crate) fn background(b: &Bundle<'_>, verb: &str) -> Child {
     let mut command = b.runtime().command([verb, "--bundle"]);
     command.arg(&b.dir).arg(&b.id).stdin(Stdio::null());
     let silent = command.stdout(Stdio::null()).stderr(Stdio::null());
@@ -203,39 +203,6 @@ fn ready(b: &Bundle<'_>) {
     }
 }
 
-/// Stops the init of a `run` before its execve. `None` where it is through.
-fn stopped_on_its_way(b: &Bundle<'_>, run: &mut Child) -> Option<nix::unistd::Pid> {
-    let first = || {
-        let pids = fs::read_to_string(b.cgroup("cgroup.procs")).ok()?;
-        Some(nix::unistd::Pid::from_raw(
-            pids.lines().next()?.parse().ok()?,
-        ))
-    };
-    let init = loop {
-        match (first(), run.try_wait()) {
-            (Some(pid), _) => break pid,
-            (None, Ok(None)) => {}
-            _ => return None,
-        }
-    };
-    kill(init, Signal::SIGSTOP).ok()?;
-    // The parent goes on without it: what it records by itself is there then.
-    std::thread::sleep(Duration::from_millis(20));
-    let stat = fs::read_to_string(format!("/proc/{init}/stat")).ok()?;
-    let flags = stat
-        .rsplit_once(')')?
-        .1
-        .split_whitespace()
-        .nth(6)?
-        .parse::<u32>();
-    let has_executed = flags.ok()? & libc::PF_FORKNOEXEC.cast_unsigned() == 0;
-    if has_executed {
-        let _ = kill(init, Signal::SIGCONT);
-        return None;
-    }
-    Some(init)
-}
-
 fn wrong_statuses(suite: &mut Suite) {
     suite.case("an_unknown_container_does_not_exist_for_any_command", |g| {
         for verb in [
@@ -265,32 +232,6 @@ fn wrong_statuses(suite: &mut Suite) {
             .ok();
         Ok(())
     });
-    suite.case(
-        "nobody_joins_an_init_on_its_way_to_the_program_of_run",
-        |g| {
-            g.differs_from_runc("that an init on its way is told by a flag of the kernel's")?;
-            let mut b = g.bundle();
-            b.args(&["/bin/true"]).write();
-            // It may be through before it is stopped.
-            for _ in 0..200 {
-                let mut run = background(&b, "run");
-                let Some(init) = stopped_on_its_way(&b, &mut run) else {
-                    assert_eq!(wait_at_most(run, PATIENCE), Some(0));
-                    continue;
-                };
-                // Its record may not be there yet, or hold a pid already.
-                let status = b.status();
-                let joined = b.on(&["exec"], &["/bin/true"]);
-                kill(init, Signal::SIGCONT).expect("it lives");
-                assert_eq!(wait_at_most(run, PATIENCE), Some(0));
-                assert_eq!(status, "creating");
-                let said = joined.refused();
-                assert!(said.contains("creating"), "{said}");
-                return Ok(());
-            }
-            panic!("no init could be stopped before its execve");
-        },
-    );
     suite.case(
         "an_id_that_is_taken_is_refused_and_the_first_lives_on",
         |g| {

@@ -6,6 +6,7 @@
 mod args;
 mod cgroups;
 mod chroots;
+mod creations;
 mod default_fields;
 mod default_mounts;
 mod default_specs;
@@ -50,6 +51,7 @@ fn main() -> std::process::ExitCode {
         mount_options::cases(&mut suite);
         rootfs::cases(&mut suite);
         chroots::cases(&mut suite);
+        creations::cases(&mut suite);
         descriptors::cases(&mut suite);
         procfs::cases(&mut suite);
         devices::cases(&mut suite);
