@@ -60,7 +60,7 @@ impl Containers {
             .chain(&plan.warnings)
             .cloned()
             .collect();
-        let record = intent(&request, &spec, &plan)?;
+        let record = intent(&request, &spec, &plan, &ahead)?;
         // Until all of it is there or gone again: a delete waits for that.
         let (entry, _lock) = self.store.reserve(&request.id, cancel)?;
         let id = request.id.clone();
@@ -149,7 +149,16 @@ impl Containers {
     }
 }
 
-fn intent(request: &CreateRequest, spec: &Spec, plan: &ContainerPlan) -> Result<Record> {
+fn intent(
+    request: &CreateRequest,
+    spec: &Spec,
+    plan: &ContainerPlan,
+    ahead: &Ahead,
+) -> Result<Record> {
+    let boot_id = match ahead.boot_id() {
+        Some(id) => id,
+        None => procfs::boot_id().with(|| "read(/proc/sys/kernel/random/boot_id)")?,
+    };
     let annotations = spec.annotations().clone().unwrap_or_default();
     Ok(Record {
         format: FORMAT,
@@ -159,7 +168,7 @@ fn intent(request: &CreateRequest, spec: &Spec, plan: &ContainerPlan) -> Result<
         rootfs: rootfs_of(request, spec)?,
         annotations: annotations.into_iter().collect(),
         created: SystemTime::now(),
-        boot_id: procfs::boot_id().with(|| "read(/proc/sys/kernel/random/boot_id)")?,
+        boot_id,
         cgroup: None,
         init: None,
         group: request.group.clone(),

@@ -1,7 +1,7 @@
 //! What of a launch can be done before its plan is made?
 
 use std::path::Path;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ struct Begun {
     /// What it is in (CLONE_NEW* flags): a plan must have new ones of these, or join others.
     needs: u64,
     thread: LaunchThread,
+    /// What it finds out besides.
+    boot_id: Option<Receiver<String>>,
 }
 
 impl Ahead {
@@ -53,9 +55,10 @@ impl Ahead {
     #[must_use]
     pub fn soon() -> Soon {
         let (tells, told) = channel();
+        let (finds, boot_id) = channel();
         let makes = move || {
             // Until it is told it has nothing to do, and this is asked for by each create.
-            let _ = procfs::boot_id();
+            drop(procfs::boot_id().map(|id| finds.send(id)));
             told_soon(&told, AWAKE).unwrap_or(0)
         };
         let at_once = BESIDES.into_iter().fold(0, |all, kind| all | flag_of(kind));
@@ -63,6 +66,7 @@ impl Ahead {
             thread: begin(at_once, AWAKE, makes),
             at_once,
             tells,
+            boot_id,
         }
     }
 
@@ -79,7 +83,20 @@ impl Ahead {
     }
 
     fn on(thread: Option<LaunchThread>, needs: u64) -> Self {
-        Self(Mutex::new(thread.map(|thread| Begun { needs, thread })))
+        let begun = |thread| Begun {
+            needs,
+            thread,
+            boot_id: None,
+        };
+        Self(Mutex::new(thread.map(begun)))
+    }
+
+    /// The id of this boot, where it was to be found out ahead and could be.
+    #[must_use]
+    pub fn boot_id(&self) -> Option<String> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = kept.as_mut().and_then(|begun| begun.boot_id.take());
+        found.and_then(|found| found.recv().ok())
     }
 
     /// The thread, once, for a plan that can use what it makes.
@@ -99,6 +116,7 @@ pub struct Soon {
     thread: Option<LaunchThread>,
     at_once: u64,
     tells: Sender<u64>,
+    boot_id: Receiver<String>,
 }
 
 impl Soon {
@@ -108,7 +126,12 @@ impl Soon {
         let more = wanted(spec) & !self.at_once;
         // Nobody hears it where no thread could be begun.
         let _ = self.tells.send(more);
-        Ahead::on(self.thread, self.at_once | more)
+        let begun = self.thread.map(|thread| Begun {
+            needs: self.at_once | more,
+            thread,
+            boot_id: Some(self.boot_id),
+        });
+        Ahead(Mutex::new(begun))
     }
 }
 

@@ -5,7 +5,7 @@
 //! is found to be what it should be, and where something is mounted on the way our own is asked instead.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
@@ -152,14 +152,9 @@ pub fn read_all(path: &str) -> nix::Result<String> {
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// The id of this boot: facts of another name nothing today. Read once.
+/// The id of this boot: facts of another name nothing today.
 pub fn boot_id() -> nix::Result<String> {
-    static ID: OnceLock<String> = OnceLock::new();
-    if let Some(id) = ID.get() {
-        return Ok(id.clone());
-    }
-    let read = read("sys/kernel/random/boot_id")?.trim().to_owned();
-    Ok(ID.get_or_init(|| read).clone())
+    Ok(read("sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
 /// What `/proc/PID/stat` says of a process, as far as it is asked for.
