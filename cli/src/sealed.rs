@@ -10,8 +10,7 @@ use rsrun_core::sys::exe;
 /// Executes this program again from where nobody can write to it, unless it runs from there, or does not need to.
 /// Before the words are understood, which would be done twice; a container of such a name only costs an execve.
 pub fn ensure() -> Result<(), String> {
-    let enters = |word: OsString| exe::ENTERING.iter().any(|name| word == *name);
-    if !env::args_os().skip(1).any(enters) {
+    if !is_said(&exe::ENTERING) {
         return Ok(());
     }
     if !nix::unistd::geteuid().is_root() {
@@ -36,8 +35,13 @@ pub fn ensure() -> Result<(), String> {
 /// Whether a word of this command line is that of a command that makes a container. Nothing is understood yet: it may as well be
 /// a container's name.
 pub fn may_create() -> bool {
-    let creates = |word: OsString| word == "run" || word == "create";
-    env::args_os().skip(1).any(creates)
+    is_said(&["run", "create"])
+}
+
+/// Whether one of the words of this command line is one of these.
+fn is_said(names: &[&str]) -> bool {
+    let one_of_them = |word: OsString| names.iter().any(|name| word == *name);
+    env::args_os().skip(1).any(one_of_them)
 }
 
 fn texts(words: impl Iterator<Item = OsString>) -> Result<Vec<CString>, String> {

@@ -87,10 +87,7 @@ pub fn label(child: &Child<'_>, file: &CStr, value: &CStr) -> Outcome<()> {
         let file = below(attributes, file, libc::O_WRONLY, libc::RESOLVE_NO_SYMLINKS)?;
         write_whole(&file, value.to_bytes())
     };
-    if child.attributes >= 0 {
-        return write(child.attributes);
-    }
-    write(own(child, c"self/attr", libc::O_PATH | libc::O_DIRECTORY)?.at())
+    in_directory(child, child.attributes, c"self/attr", write)
 }
 
 /// A file of this process: `path` begins with `self`, which is the one link on the way.
@@ -105,10 +102,20 @@ pub fn reopen(child: &Child<'_>, fd: i32, how: i32) -> Outcome<Fd> {
     };
     // The magic link is what is wanted here, and this one is the kernel's own.
     let open = |table: i32| open_restarting(table, Digits::decimal(number).text(), how);
-    if child.descriptors >= 0 {
-        return open(child.descriptors);
+    in_directory(child, child.descriptors, c"self/fd", open)
+}
+
+/// Does `act` in a directory of this process: the one that is `held` already, or else what `path` is now.
+fn in_directory<T>(
+    child: &Child<'_>,
+    held: i32,
+    path: &CStr,
+    act: impl FnOnce(i32) -> Outcome<T>,
+) -> Outcome<T> {
+    if held >= 0 {
+        return act(held);
     }
-    open(own(child, c"self/fd", libc::O_PATH | libc::O_DIRECTORY)?.at())
+    act(own(child, path, libc::O_PATH | libc::O_DIRECTORY)?.at())
 }
 
 /// A namespace of this process, such as `time_for_children`.

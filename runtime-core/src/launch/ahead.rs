@@ -47,7 +47,7 @@ impl Ahead {
     pub fn of(spec: &Spec) -> Self {
         match wanted(spec) {
             0 => Self::default(),
-            flags => Self::on(begin(0, AWAKE, move || flags), flags),
+            flags => Self::on(begin(0, AWAKE, move || flags), flags, None),
         }
     }
 
@@ -79,14 +79,14 @@ impl Ahead {
             let begins = namespaces.is_ok_and(|namespaces| is_for_us(&namespaces));
             if begins { NEW_NETWORK } else { 0 }
         });
-        Self::on(thread, NEW_NETWORK)
+        Self::on(thread, NEW_NETWORK, None)
     }
 
-    fn on(thread: Option<LaunchThread>, needs: u64) -> Self {
+    fn on(thread: Option<LaunchThread>, needs: u64, boot_id: Option<Receiver<String>>) -> Self {
         let begun = |thread| Begun {
             needs,
             thread,
-            boot_id: None,
+            boot_id,
         };
         Self(Mutex::new(thread.map(begun)))
     }
@@ -126,12 +126,7 @@ impl Soon {
         let more = wanted(spec) & !self.at_once;
         // Nobody hears it where no thread could be begun.
         let _ = self.tells.send(more);
-        let begun = self.thread.map(|thread| Begun {
-            needs: self.at_once | more,
-            thread,
-            boot_id: Some(self.boot_id),
-        });
-        Ahead(Mutex::new(begun))
+        Ahead::on(self.thread, self.at_once | more, Some(self.boot_id))
     }
 }
 
