@@ -9,7 +9,6 @@ mod signals;
 mod terminal;
 
 use rsrun_core::Context;
-use rsrun_core::launch::Ahead;
 use rsrun_core::sys::heap::UnforkedHeap;
 use rsrun_core::sys::program::{FAILURE, SUCCESS, Status};
 
@@ -26,7 +25,7 @@ fn run() -> Status {
         return FAILURE;
     }
     // Its thread has something to do while the words are read.
-    let soon = sealed::may_create().then(Ahead::soon);
+    let soon = sealed::soon();
     let words: Vec<_> = std::env::args_os().collect();
     let args = match args::Args::read(&words) {
         Ok(args) => args,

@@ -5,6 +5,7 @@ use std::ffi::{CString, OsString};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 
+use rsrun_core::launch::Soon;
 use rsrun_core::sys::exe;
 
 /// Executes this program again from where nobody can write to it, unless it runs from there, or does not need to.
@@ -32,10 +33,11 @@ pub fn ensure() -> Result<(), String> {
     Err(format!("execute the sealed binary: {errno}"))
 }
 
-/// Whether a word of this command line is that of a command that makes a container. Nothing is understood yet: it may as well be
-/// a container's name.
-pub fn may_create() -> bool {
-    is_said(&["run", "create"])
+/// The launch thread of a command that makes a container. Nothing is understood yet: its word may as well be a container's
+/// name. What `run` runs mostly has a network of its own; who calls `create` has often one ready.
+pub fn soon() -> Option<Soon> {
+    let runs = is_said(&["run"]);
+    (runs || is_said(&["create"])).then(|| Soon::begin(runs))
 }
 
 /// Whether one of the words of this command line is one of these.

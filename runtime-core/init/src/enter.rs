@@ -145,7 +145,7 @@ impl<'a> Child<'a> {
             Step::Reborn => namespaces::be_reborn(self),
             Step::OpenProc => procfs::open(self),
             Step::TimeNamespace { offsets } => namespaces::new_time(self, offsets),
-            Step::LoopbackUp => namespaces::loopback_up(),
+            Step::LoopbackUp => namespaces::see_to_loopback(self),
             Step::Hostname { name } => raw::sethostname(name),
             Step::Domainname { name } => raw::setdomainname(name),
             Step::Sysctl { path, value } => procfs::sysctl(self, path, value),

@@ -1,6 +1,7 @@
 //! Steps that change which namespaces this process is in, and who it is there.
 
 use core::ffi::CStr;
+use core::sync::atomic::Ordering;
 
 use crate::credentials;
 use crate::enter::Child;
@@ -25,6 +26,14 @@ pub fn be_reborn(child: &Child<'_>) -> Outcome<()> {
     match raw::clone_sibling(&child.frozen.page.reborn)? {
         Side::New => Ok(()),
         Side::Old => raw::exit(0),
+    }
+}
+
+/// As [`loopback_up`], where the parent has not come first.
+pub fn see_to_loopback(child: &Child<'_>) -> Outcome<()> {
+    match child.frozen.page.loopback_is_up.load(Ordering::Acquire) {
+        0 => loopback_up(),
+        _ => Ok(()),
     }
 }
 

@@ -29,7 +29,8 @@ pub mod leave {
     pub const GIVEN: u32 = 2;
 }
 
-/// Facts of a launch. Every field is written by the child only, but the failpoint, `listener_taken` and `leave`.
+/// Facts of a launch. Every field is written by the child only, but the failpoint, `listener_taken`, `leave` and
+/// `loopback_is_up`.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Page {
@@ -45,6 +46,8 @@ pub struct Page {
     pub listener_taken: AtomicU32,
     /// Whether the child has to ask before it goes beyond `Step::Ready`, one of [`leave`].
     pub leave: AtomicU32,
+    /// 1 when the parent has set `lo` up in the network namespace that the child was born in.
+    pub loopback_is_up: AtomicU32,
     /// Host pid of the process that `Step::Reborn` made; 0 before.
     pub reborn: AtomicI32,
     /// Index of the candidate that `FindProgram` chose; u32::MAX before.

@@ -60,7 +60,7 @@ impl Containers {
             .chain(&plan.warnings)
             .cloned()
             .collect();
-        let record = intent(&request, &spec, &plan, &ahead)?;
+        let record = intent(&request, &spec, &plan)?;
         // Until all of it is there or gone again: a delete waits for that.
         let (entry, _lock) = self.store.reserve(&request.id, cancel)?;
         let id = request.id.clone();
@@ -149,16 +149,8 @@ impl Containers {
     }
 }
 
-fn intent(
-    request: &CreateRequest,
-    spec: &Spec,
-    plan: &ContainerPlan,
-    ahead: &Ahead,
-) -> Result<Record> {
-    let boot_id = match ahead.boot_id() {
-        Some(id) => id,
-        None => procfs::boot_id().with(|| "read(/proc/sys/kernel/random/boot_id)")?,
-    };
+fn intent(request: &CreateRequest, spec: &Spec, plan: &ContainerPlan) -> Result<Record> {
+    let boot_id = procfs::boot_id().with(|| "read(/proc/sys/kernel/random/boot_id)")?;
     let annotations = spec.annotations().clone().unwrap_or_default();
     Ok(Record {
         format: FORMAT,

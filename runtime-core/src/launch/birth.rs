@@ -1,7 +1,6 @@
 //! How the process of a plan is cloned: what it is born with, and where.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::time::Duration;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
@@ -13,7 +12,7 @@ use crate::freeze::freeze;
 use crate::plan::Plan;
 use crate::process::ProcessHandle;
 use crate::sys::arena::{Arena, SharedPage};
-use crate::sys::birth::{Birth, Ending, LaunchThread};
+use crate::sys::birth::{Birth, Ending, LaunchThread, When};
 use crate::sys::pidfd::pidfd_open;
 
 /// The socket pair that wakes. The child's end is above the numbers that it places.
@@ -31,23 +30,23 @@ pub(super) fn wake_pair() -> Result<(OwnedFd, OwnedFd)> {
 }
 
 /// A process that was cloned.
-pub(super) struct Born {
+pub(super) struct Born<'a> {
     pub process: ProcessHandle,
     /// Of the thread that it was cloned from.
-    pub ending: Ending,
+    pub ending: Ending<'a>,
     /// How what its attendant did meanwhile went.
     pub beside: Result<()>,
 }
 
 /// Clones the process of `plan`. What it has open is `held` and the socket `wake`.
-pub(super) fn bear(
+pub(super) fn bear<'a>(
     plan: &Plan,
     held: &[Held<'_>],
-    page: &SharedPage,
+    page: &'a SharedPage,
     wake: OwnedFd,
     setting: Setting<'_>,
     attendant: &mut dyn Attendant,
-) -> std::result::Result<Born, Fallen> {
+) -> std::result::Result<Born<'a>, Fallen> {
     let arena = Arena::new().with(|| "mmap()")?;
     let numbers: Vec<_> = held.iter().map(Held::number).collect();
     let detached = placement::detached(plan, setting.cgroup)?;
@@ -81,10 +80,10 @@ pub(super) fn bear(
             thread.apart();
             Ok(thread)
         }
-        None => LaunchThread::begin(0, || 0, Duration::ZERO),
+        None => LaunchThread::begin(0, When::Sometime),
     };
     let (born, beside) = match thread {
-        Ok(thread) => thread.bear(birth, || attendant.at_birth()),
+        Ok(thread) => thread.bear(birth, page, || attendant.at_birth()),
         Err(cause) => (Err(cause), Ok(())),
     };
     let (pid, ending) = born.map_err(|cause| Fallen {

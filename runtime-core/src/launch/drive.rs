@@ -213,7 +213,7 @@ enum Heard {
 }
 
 impl Drive<'_> {
-    fn converse(&mut self, ending: Ending, attendant: &mut dyn Attendant) -> Result<()> {
+    fn converse(&mut self, ending: Ending<'_>, attendant: &mut dyn Attendant) -> Result<()> {
         let mut conversation = Conversation::of(&self.plan.steps);
         let ends_with_ready = conversation.ends_with_ready();
         if !conversation.begins_with_adoption() {

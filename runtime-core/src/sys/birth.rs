@@ -5,39 +5,34 @@
 //! descriptors, the host's namespaces, capabilities. Then it clones, tells the pid and sleeps, so that the child has the
 //! processor, until its caller has the time to let it end on his own. Nothing here changes the
 //! process around it (I4): descriptor table and fs are unshared first, capabilities and namespaces belong to
-//! the thread.
-#![allow(
-    clippy::disallowed_methods,
-    reason = "the one place where what a process shares is changed, after this thread was given its own"
-)]
+//! the thread. It is none of the C library's (`thread`).
 
 mod clone;
-mod rseq;
 mod shed;
+mod thread;
 
+use std::marker::PhantomData;
 use std::os::fd::{BorrowedFd, RawFd};
-use std::os::unix::thread::JoinHandleExt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvError, Sender, TryRecvError, channel};
-use std::thread::JoinHandle;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 use nix::unistd::Pid;
-use rsrun_init::Frozen;
+use rsrun_init::{Frozen, Page};
 
 use super::exe;
+use super::raw::{ask, word};
 use clone::ChildStack;
-use shed::{block_signals, on_thread, unshare};
-
-/// Of a launch thread, which reads a config.json at most; only touched pages cost anything.
-const STACK: usize = 512 << 10;
+use shed::{on_thread, unshare};
+use thread::{Order, Post, STILLBORN, Thread};
 
 /// What a clone takes, at most, unless it is waited for. Who is awake until then keeps his processor for himself: the child
 /// begins on the launch thread's, which sleeps.
 const CLONING: Duration = Duration::from_millis(1);
+
+/// So long a thread stays awake that is told to, in nanoseconds: what Create still has to do, at most.
+const AWAKE: u64 = 1_000_000;
 
 /// How a process is born.
 #[derive(Debug)]
@@ -69,264 +64,294 @@ pub struct Stillborn {
     pub errno: Errno,
 }
 
+/// A launch thread that waits for what it is to clone. Dropped, it ends, and with it the namespaces that it has made.
 #[derive(Debug)]
-struct Portable<'a>(Birth<'a>);
-// SAFETY: the frozen plan holds pointers only into its own arena, which outlives the thread (`bear` waits
-// for the outcome, after which it is not looked at); nobody writes there after freezing.
-unsafe impl Send for Portable<'_> {}
+pub struct LaunchThread(Thread);
 
-/// What a launch thread is given: what to clone, and what it and its caller tell each other.
-#[derive(Debug)]
-struct Task {
-    birth: Portable<'static>,
-    teller: Teller,
-}
-
-/// A launch thread that waits for what it is to clone.
-#[derive(Debug)]
-pub struct LaunchThread {
-    waits: Sender<Task>,
-    thread: JoinHandle<Result<(), Stillborn>>,
-    /// Where it may run.
-    processors: Option<CpuSet>,
+/// When a launch thread will be told what to clone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// At once: it runs on another processor than its caller, and stays awake.
+    Now,
+    /// Soon: it runs on another processor, and sleeps until `make`.
+    Soon,
+    /// Nobody knows.
+    Sometime,
 }
 
 impl LaunchThread {
-    /// Starts it. The namespaces `at_once` (CLONE_NEW* flags) and then those that `ahead` tells it makes for the process to
-    /// inherit: with its caller going on meanwhile, a network namespace is no longer waited for. Dropped, it ends and so do
-    /// they. Then it waits awake for `awake`: who sleeps on a processor that has gone idle is woken in 0.1 to 0.2 ms where
-    /// that is virtual.
-    pub fn begin(
-        at_once: u64,
-        ahead: impl FnOnce() -> u64 + Send + 'static,
-        awake: Duration,
-    ) -> Result<Self, Stillborn> {
-        let (waits, tasks) = channel();
-        let processors = sched_getaffinity(Pid::from_raw(0)).ok();
-        let body = move || {
-            block_signals().map_err(named("rt_sigprocmask"))?;
-            // What can't be made here is left to the clone, which tells why if it still can't be.
-            let make = |wanted: u64| match wanted {
-                0 => 0,
-                _ => unshare(wanted).map_or(0, |()| wanted),
-            };
-            let made = make(at_once) | make(ahead());
-            // The child has a step for it, which mostly finds it done.
-            let raise_loopback = || {
-                if made & libc::CLONE_NEWNET as u64 != 0 {
-                    let _ = rsrun_init::loopback_up();
-                }
-            };
-            let is_waited_for = !awake.is_zero();
-            if !is_waited_for {
-                raise_loopback();
-            }
-            // It waits for the kernel: better now than when the plan is there.
-            exe::let_go();
-            rseq::leave();
-            let Ok(Task {
-                birth: Portable(mut birth),
-                teller,
-            }) = told_soon(&tasks, awake)
-            else {
-                return Err(failed(Errno::ECANCELED));
-            };
-            birth.flags &= !made;
-            if let Some(processors) = processors {
-                // From where `apart` has put it it may go anywhere again.
-                let _ = sched_setaffinity(Pid::from_raw(0), &processors);
-            }
-            let processor = sched_getcpu().unwrap_or(NOWHERE);
-            teller.0.processor.store(processor, Ordering::Relaxed);
-            on_thread(&birth, &teller.0)?;
-            if is_waited_for {
-                // Beside the child's mounts.
-                raise_loopback();
-            }
-            Ok(())
+    /// Begins one that makes these namespaces (CLONE_NEW* flags) for the process to inherit: with its caller going on meanwhile,
+    /// a network namespace is no longer waited for. What can't be made is left to the clone, which tells why if it still can't
+    /// be.
+    pub fn begin(namespaces: u64, when: When) -> Result<Self, Stillborn> {
+        let order = match when {
+            When::Now => Order::StayAwake,
+            When::Soon | When::Sometime => Order::Sleep,
         };
-        let thread = std::thread::Builder::new()
-            .name("launch".into())
-            .stack_size(STACK)
-            .spawn(body);
-        let thread = thread
-            .map_err(|e| failed(Errno::from_raw(e.raw_os_error().unwrap_or(libc::EAGAIN))))?;
-        Ok(Self {
-            waits,
-            thread,
-            processors,
-        })
+        let is_waited_for = when != When::Sometime;
+        let prepare = |post: &Post| {
+            note_processors(post);
+            post.is_waited_for.store(is_waited_for, Ordering::Relaxed);
+            post.wanted.store(namespaces, Ordering::Relaxed);
+            post.asked.store(namespaces, Ordering::Relaxed);
+        };
+        let thread = Thread::begin(order, prepare, live)?;
+        if is_waited_for {
+            apart(thread.post());
+        }
+        Ok(Self(thread))
+    }
+
+    /// The namespaces (CLONE_NEW* flags) that it was told to make.
+    #[must_use]
+    pub fn makes(&self) -> u64 {
+        self.0.post().asked.load(Ordering::Relaxed)
+    }
+
+    /// It makes these namespaces besides, and stays awake then: it is about to be told what to clone.
+    pub fn make(&self, namespaces: u64) {
+        let post = self.0.post();
+        post.asked.fetch_or(namespaces, Ordering::Relaxed);
+        post.wanted.fetch_or(namespaces, Ordering::Relaxed);
+        post.tell(Order::Make);
     }
 
     /// Has it run on another processor than its caller, until it clones: beside each other, on one, each waits until the
     /// other sleeps. There are machines on which the kernel leaves a new thread, and one that is woken, where its maker or
     /// waker is, though the next processor has nothing to do (two virtual processors that share no cache, seen on 6.18).
     pub fn apart(&self) {
-        let (Some(mut others), Ok(own)) = (self.processors, sched_getcpu()) else {
-            return;
-        };
-        let several = (0..CpuSet::count())
-            .filter(|cpu| others.is_set(*cpu) == Ok(true))
-            .nth(1);
-        if several.is_none() || others.unset(own).is_err() {
-            return;
-        }
-        restrict(&self.thread, &others);
+        apart(self.0.post());
     }
 
-    /// Clones the process; returns its pid in this process's pid namespace, and what `meanwhile` did beside it. The thread
-    /// sleeps until `Ending` is dropped, which waits for its end.
-    pub fn bear<T>(
+    /// Clones the process; returns its pid in this process's pid namespace, and what `meanwhile` did beside it. `page` is the one
+    /// that it shares with us. The thread sleeps until `Ending` is dropped, which waits for its end.
+    pub fn bear<'a, T>(
         self,
         birth: Birth<'_>,
+        page: &'a Page,
         meanwhile: impl FnOnce() -> T,
-    ) -> (Result<(i32, Ending), Stillborn>, T) {
-        let told = match ChildStack::new() {
-            Ok(stack) => Arc::new(Told::nothing(stack)),
+    ) -> (Result<(i32, Ending<'a>), Stillborn>, T) {
+        let stack = match ChildStack::new() {
+            Ok(stack) => stack,
             Err(errno) => return (Err(named("mmap")(errno)), meanwhile()),
         };
+        let lowest = stack.bottom();
+        // It ends before `birth` does, also where `meanwhile` panics.
         let ending = Ending {
-            told: Arc::clone(&told),
-            thread: Some(self.thread),
+            thread: self.0,
+            stack,
+            page: PhantomData,
         };
-        // SAFETY: the lifetime is only extended: the thread alone has the value from here on, and this function does
-        // not return or unwind before the thread has told the pid, or has ended (`Ending`). What it does with the value after
-        // that is to free the lists that are its own.
-        let birth =
-            unsafe { std::mem::transmute::<Portable<'_>, Portable<'static>>(Portable(birth)) };
-        let teller = Teller(told);
-        // A task that is not taken is dropped, here or with the thread.
-        drop(self.waits.send(Task { birth, teller }));
+        let post = ending.thread.post();
+        post.child_stack.store(lowest, Ordering::Relaxed);
+        // The thread does not look at it any more when it has told the pid, for which this function waits.
+        let lent = (&raw const birth).cast_mut().cast();
+        post.birth.store(lent, Ordering::Relaxed);
+        post.page
+            .store((&raw const *page).cast_mut(), Ordering::Relaxed);
+        post.tell(Order::Clone);
         let done = meanwhile();
         (ending.wait_for_birth(), done)
     }
 }
 
-/// What a launch thread and its caller tell each other. It lies in the heap, which the child does not have: the first who
-/// writes to memory that is shared with a child gets a copy of its page, and where the other of them runs on another
-/// processor that one is interrupted for it.
-#[derive(Debug)]
-struct Told {
-    words: Words,
-    /// Where the thread has cloned, which is where the child has begun; or [`NOWHERE`].
-    processor: AtomicUsize,
-    /// Where the child begins. Unmapped with the end of the thread.
-    stack: ChildStack,
+/// What a launch thread does in its life.
+///
+/// # Safety
+/// `post` is there until the thread has ended.
+unsafe extern "C" fn live(post: *const Post) {
+    // SAFETY: as promised.
+    let post = unsafe { &*post };
+    name_itself();
+    make_wanted(post);
+    obey(post);
 }
 
-/// What `clone_onto` tells and hears.
-#[repr(C)]
-#[derive(Debug)]
-struct Words {
-    /// The pid; 0 before, and [`STILLBORN`] where there is none.
-    pid: AtomicI32,
-    /// 1 when the thread may end.
-    released: AtomicI32,
+/// For who looks at the threads of this process.
+fn name_itself() {
+    let name = c"launch".as_ptr().addr();
+    // SAFETY: the name ends with a NUL and outlives the call.
+    let _ = unsafe { ask(libc::SYS_prctl, [word(libc::PR_SET_NAME), name, 0, 0, 0, 0]) };
 }
 
-const STILLBORN: i32 = -1;
+const NETWORK: u64 = libc::CLONE_NEWNET as u64;
+
+/// One call for each of both, since what can't be made must not keep the other from it.
+fn make_wanted(post: &Post) {
+    let wanted = post.wanted.swap(0, Ordering::Relaxed);
+    let make = |flags: u64| {
+        if flags != 0 && unshare(flags).is_ok() {
+            post.made.fetch_or(flags, Ordering::Relaxed);
+        }
+    };
+    make(wanted & !NETWORK);
+    make(wanted & NETWORK);
+}
+
+fn obey(post: &Post) {
+    let is_waited_for = post.is_waited_for.load(Ordering::Relaxed);
+    let loopback_is_up = !is_waited_for && raise_loopback(post);
+    // It waits for the kernel: better now than when the plan is there.
+    exe::let_go();
+    loop {
+        match await_order(post) {
+            Order::Make => {
+                // First: what is wanted from here on is told anew.
+                post.stay_awake_after(Order::Make);
+                make_wanted(post);
+            }
+            Order::Clone => break,
+            Order::Leave => return,
+            Order::Sleep | Order::StayAwake => {}
+        }
+    }
+    // SAFETY: who tells to clone has stored it before, and keeps it until the thread has ended.
+    let page = unsafe { &*post.page.load(Ordering::Relaxed) };
+    let note = |is_up: bool| page.loopback_is_up.store(is_up.into(), Ordering::Release);
+    note(loopback_is_up);
+    clone(post);
+    if is_waited_for {
+        // Beside the child's mounts. It has a step for it, which does it where this comes too late.
+        note(raise_loopback(post));
+    }
+}
+
+/// Says whether it is up in a network namespace that was made here.
+fn raise_loopback(post: &Post) -> bool {
+    post.made.load(Ordering::Relaxed) & NETWORK != 0 && rsrun_init::loopback_up().is_ok()
+}
+
+/// What it is told next, if possible without having slept.
+fn await_order(post: &Post) -> Order {
+    let mut until = None;
+    loop {
+        match post.order() {
+            Order::Sleep => post.sleep(Order::Sleep),
+            Order::StayAwake => {
+                let now = rsrun_init::monotonic_ns();
+                if now < *until.get_or_insert(now.saturating_add(AWAKE)) {
+                    give_way();
+                } else {
+                    post.sleep(Order::StayAwake);
+                }
+            }
+            told => return told,
+        }
+    }
+}
+
+/// Returns when it has been released.
+#[inline(never)]
+fn clone(post: &Post) {
+    // SAFETY: who tells to clone has stored it before, and keeps it until the pid is told.
+    let birth = unsafe { &*post.birth.load(Ordering::Relaxed) };
+    // From where `apart` has put it it may go anywhere again.
+    run_on(0, post);
+    let processor = processor().unwrap_or(NOWHERE);
+    post.processor.store(processor, Ordering::Relaxed);
+    if let Err(cause) = on_thread(birth, post) {
+        post.fail(cause);
+    }
+}
+
 const NOWHERE: usize = usize::MAX;
 
-impl Told {
-    fn nothing(stack: ChildStack) -> Self {
-        let words = Words {
-            pid: AtomicI32::new(0),
-            released: AtomicI32::new(0),
-        };
-        Self {
-            words,
-            processor: AtomicUsize::new(NOWHERE),
-            stack,
-        }
+/// See [`LaunchThread::apart`].
+fn apart(post: &Post) {
+    let Some(own) = processor() else {
+        return;
+    };
+    let Some(word) = post.processors.get(own / 64) else {
+        return;
+    };
+    let all = word.fetch_and(!(1 << (own % 64)), Ordering::Relaxed);
+    // Refused where there is no other.
+    run_on(post.tid.load(Ordering::Relaxed), post);
+    word.store(all, Ordering::Relaxed);
+}
+
+/// Where the thread may run is where its maker may.
+fn note_processors(post: &Post) {
+    let (size, set) = (size_of_val(&post.processors), post.processors.as_ptr());
+    let asking = [0, size, set.addr(), 0, 0, 0];
+    // SAFETY: the kernel writes so many bytes at most, to atomics that nobody else knows of yet.
+    let written = unsafe { ask(libc::SYS_sched_getaffinity, asking) };
+    // More processors than there is room for are refused.
+    post.processors_size
+        .store(written.unwrap_or(0), Ordering::Relaxed);
+}
+
+/// Has the thread `tid`, or the calling one for 0, run on the processors of `post`. Where it can't be done it runs where it is.
+fn run_on(tid: i32, post: &Post) {
+    let size = post.processors_size.load(Ordering::Relaxed);
+    if size > 0 {
+        let setting = [word(tid), size, post.processors.as_ptr().addr(), 0, 0, 0];
+        // SAFETY: the set has `size` bytes and outlives the call, which only reads it.
+        let _ = unsafe { ask(libc::SYS_sched_setaffinity, setting) };
     }
 }
 
-/// The launch thread's end. Dropped before there is a pid, it tells that there will be none.
-#[derive(Debug)]
-struct Teller(Arc<Told>);
+/// The processor that the caller runs on.
+fn processor() -> Option<usize> {
+    let mut number = 0u32;
+    let asking = [(&raw mut number).addr(), 0, 0, 0, 0, 0];
+    // SAFETY: the kernel writes the number, and no node where none is asked for.
+    unsafe { ask(libc::SYS_getcpu, asking) }.ok()?;
+    Some(number as usize)
+}
 
-impl Drop for Teller {
-    fn drop(&mut self) {
-        let (release, relaxed) = (Ordering::Release, Ordering::Relaxed);
-        let pid = &self.0.words.pid;
-        if pid.compare_exchange(0, STILLBORN, release, relaxed).is_ok() {
-            wake(pid);
-        }
-    }
+/// sched_yield(2).
+fn give_way() {
+    // SAFETY: it takes nothing.
+    let _ = unsafe { ask(libc::SYS_sched_yield, [0; 6]) };
 }
 
 /// A launch thread that has been told what to clone, and sleeps when it has. Dropped, it goes to its caller's processor and
 /// ends, and with it its descriptors: the end of the conversation would not be heard while it has the child's socket.
 #[derive(Debug)]
-pub struct Ending {
-    told: Arc<Told>,
-    thread: Option<JoinHandle<Result<(), Stillborn>>>,
+pub struct Ending<'a> {
+    thread: Thread,
+    #[allow(dead_code, reason = "unmapped after the thread has ended")]
+    stack: ChildStack,
+    /// The thread writes to it until it has ended.
+    page: PhantomData<&'a Page>,
 }
 
-impl Ending {
-    fn wait_for_birth(mut self) -> Result<(i32, Self), Stillborn> {
+impl Ending<'_> {
+    fn wait_for_birth(self) -> Result<(i32, Self), Stillborn> {
         let awake = Instant::now() + CLONING;
+        let pid = &self.thread.post().words.pid;
         loop {
-            let told = &self.told.words.pid;
-            match told.load(Ordering::Acquire) {
+            match pid.load(Ordering::Acquire) {
                 0 if Instant::now() < awake => std::thread::yield_now(),
-                0 => wait(told),
-                STILLBORN => {
-                    let ended = self.thread.take().map(JoinHandle::join);
-                    let cause = ended.and_then(Result::ok).and_then(Result::err);
-                    return Err(cause.unwrap_or(failed(Errno::EFAULT)));
-                }
+                0 => thread::wait(pid, 0, thread::PRIVATE),
+                STILLBORN => return Err(self.thread.post().failure()),
                 pid => return Ok((pid, self)),
             }
         }
     }
-}
 
-impl Ending {
-    /// Where the child has begun to run.
+    /// Where the child has begun to run; a number that no processor has, if that is not known.
     #[must_use]
     pub fn processor(&self) -> usize {
-        self.told.processor.load(Ordering::Relaxed)
+        self.thread.post().processor.load(Ordering::Relaxed)
     }
 }
 
-impl Drop for Ending {
+impl Drop for Ending<'_> {
     fn drop(&mut self) {
-        let Some(thread) = self.thread.take() else {
-            return;
-        };
+        let post = self.thread.post();
+        let tid = post.tid.load(Ordering::Relaxed);
         let mut here = CpuSet::new();
-        if sched_getcpu().and_then(|own| here.set(own)).is_ok() {
-            // It sleeps: this costs no more than the number, and its child is not disturbed.
-            restrict(&thread, &here);
+        // Where there is a pid it sleeps: this costs no more than the number, and its child is not disturbed.
+        if post.words.pid.load(Ordering::Acquire) > 0
+            && sched_getcpu().and_then(|own| here.set(own)).is_ok()
+        {
+            let _ = sched_setaffinity(Pid::from_raw(tid), &here);
         }
-        self.told.words.released.store(1, Ordering::Release);
-        wake(&self.told.words.released);
-        let _ = thread.join();
+        post.words.released.store(1, Ordering::Release);
+        thread::wake(&post.words.released, thread::PRIVATE);
     }
-}
-
-/// Sleeps while `word` is 0 (futex(2)); may wake up without a reason.
-fn wait(word: &AtomicI32) {
-    let forever = std::ptr::null::<libc::timespec>();
-    // SAFETY: the word outlives the call; the value is a number.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), WAIT, 0, forever) };
-}
-
-/// Wakes who sleeps on `word`.
-fn wake(word: &AtomicI32) {
-    // SAFETY: as above; nothing is written.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), WAKE, 1) };
-}
-
-const WAIT: i32 = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
-const WAKE: i32 = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
-
-/// Has a thread run on these processors alone. Where it can't be done it runs where it is.
-fn restrict<T>(thread: &JoinHandle<T>, processors: &CpuSet) {
-    let (size, set) = (size_of::<CpuSet>(), (&raw const *processors).cast());
-    // SAFETY: the thread is not joined yet; CpuSet is a cpu_set_t, of this size, and outlives the call.
-    unsafe { libc::pthread_setaffinity_np(thread.as_pthread_t(), size, set) };
 }
 
 /// Keeps the calling thread off a processor until it is dropped.
@@ -351,26 +376,6 @@ impl Elsewhere {
 impl Drop for Elsewhere {
     fn drop(&mut self) {
         let _ = sched_setaffinity(Pid::from_raw(0), &self.0);
-    }
-}
-
-/// What is told, if possible without having slept: for `awake` at most.
-pub fn told_soon<T>(told: &Receiver<T>, awake: Duration) -> Result<T, RecvError> {
-    let until = Instant::now() + awake;
-    while Instant::now() < until {
-        match told.try_recv() {
-            Ok(what) => return Ok(what),
-            Err(TryRecvError::Disconnected) => return Err(RecvError),
-            Err(TryRecvError::Empty) => std::thread::yield_now(),
-        }
-    }
-    told.recv()
-}
-
-fn failed(errno: Errno) -> Stillborn {
-    Stillborn {
-        call: "clone(CLONE_THREAD)",
-        errno,
     }
 }
 

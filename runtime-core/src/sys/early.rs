@@ -9,13 +9,12 @@
 //! system calls alone, and volatile reads, of which a compiler makes no call. Whatever is not as it should be goes
 //! on into the ordinary start, whose `exe::is_sealed` and `exe::seal` do the same and have words for an error.
 
-use core::arch::{asm, naked_asm};
+use core::arch::naked_asm;
 use core::ptr;
-
-use libc::c_long;
 
 use super::exchange::{auxiliary, exchange};
 use super::exe::{self, ENTERING};
+use super::raw::call;
 
 const OWN: &[u8; 15] = b"/proc/self/exe\0";
 const EMPTY: &[u8; 1] = b"\0";
@@ -133,21 +132,4 @@ unsafe fn begins(text: *const u8, start: &[u8]) -> bool {
     let mut bytes = start.iter().enumerate();
     // SAFETY: all bytes before this one are equal to those of `start`, none of them a NUL.
     !text.is_null() && bytes.all(|(at, byte)| unsafe { text.add(at).read_volatile() } == *byte)
-}
-
-/// # Safety
-/// The arguments are what the call of this number takes.
-pub(super) unsafe fn call(number: c_long, [a, b, c, d, e, f]: [usize; 6]) -> isize {
-    let result;
-    // SAFETY: the registers of the architecture's convention; the rest is the caller's promise.
-    unsafe {
-        asm!(
-            "syscall",
-            inlateout("rax") number as isize => result,
-            in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e, in("r9") f,
-            lateout("rcx") _, lateout("r11") _,
-            options(nostack, preserves_flags),
-        );
-    }
-    result
 }

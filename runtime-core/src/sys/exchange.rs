@@ -11,7 +11,8 @@ use core::ptr;
 
 use libc::Elf64_Phdr;
 
-use super::early::{HERE, call};
+use super::early::HERE;
+use super::raw::call;
 
 const READING: usize = (libc::O_RDONLY | libc::O_CLOEXEC).cast_unsigned() as usize;
 const OVER: usize = (libc::MAP_PRIVATE | libc::MAP_FIXED).cast_unsigned() as usize;

@@ -6,7 +6,6 @@
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
-use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use nix::errno::Errno;
@@ -14,6 +13,7 @@ use nix::fcntl::readlink;
 use nix::sys::statvfs::{FsFlags, statvfs};
 
 use super::mount::{MOUNT_ATTR_RDONLY, MountAttr, OPEN_TREE_CLONE, mount_setattr, open_tree};
+use super::raw::{call, word};
 
 /// The commands of the command line that make a process of a container. It is this program until its execve, seen from
 /// inside; that of start is a startContainer hook.
@@ -29,7 +29,10 @@ pub(super) fn note_sealed() {
 }
 
 /// The descriptor that the seal is held by, until the first launch.
-static HELD: AtomicI32 = AtomicI32::new(-1);
+static HELD: AtomicI32 = AtomicI32::new(NOTHING);
+
+const NOTHING: i32 = -1;
+const LETTING_GO: i32 = -2;
 
 /// Keeps the descriptor that the seal is held by where it came with the birth.
 #[allow(clippy::disallowed_methods, reason = "let_go closes it")]
@@ -41,15 +44,30 @@ pub fn keep(tree: OwnedFd) {
 /// may look at: while the detached mount is held it belongs to a mount namespace of its own, and whoever finds it by
 /// `/proc/PID/exe` and is root in a user namespace may have it be writable (mount_setattr(2)). Let go, it belongs to none, and
 /// nothing of it can be changed any more; it stays with the program that runs from it. The kernel waits for an RCU grace period.
+/// Launch threads call it.
 pub fn let_go() {
-    static ONCE: Once = Once::new();
-    // Who comes meanwhile waits for it too.
-    ONCE.call_once(|| {
-        let held = HELD.load(Ordering::Relaxed);
-        if held >= 0 {
-            drop(super::fds::received(held));
+    loop {
+        let held = HELD.load(Ordering::Acquire);
+        match held {
+            NOTHING => return,
+            // Who comes meanwhile waits for it too.
+            LETTING_GO => {
+                // SAFETY: it takes nothing.
+                unsafe { call(libc::SYS_sched_yield, [0; 6]) };
+            }
+            _ => {
+                let (acquire, relaxed) = (Ordering::Acquire, Ordering::Relaxed);
+                if HELD
+                    .compare_exchange(held, LETTING_GO, acquire, relaxed)
+                    .is_ok()
+                {
+                    // SAFETY: only a number is passed, which `keep` has taken from its owner.
+                    unsafe { call(libc::SYS_close, [word(held), 0, 0, 0, 0, 0]) };
+                    HELD.store(NOTHING, Ordering::Release);
+                }
+            }
         }
-    });
+    }
 }
 
 /// A descriptor of this program's file on a detached read-only mount. Needs CAP_SYS_ADMIN.

@@ -28,6 +28,7 @@ pub mod mount;
 pub mod pidfd;
 pub mod procfs;
 pub mod program;
+mod raw;
 pub mod spawn;
 pub mod terminal;
 

@@ -50,12 +50,17 @@ impl Root {
 
     fn open(&self, path: &str, flags: OFlag) -> nix::Result<OwnedFd> {
         let (Self::Usual(root) | Self::Own(root)) = self;
-        let resolve = ResolveFlag::RESOLVE_BENEATH
-            | ResolveFlag::RESOLVE_NO_SYMLINKS
-            | ResolveFlag::RESOLVE_NO_XDEV;
-        let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC);
-        openat2(root, path, how.resolve(resolve))
+        open_below(root, path, flags)
     }
+}
+
+/// Opens `path` of the procfs at `root`, over no link and no mount.
+fn open_below(root: &OwnedFd, path: &str, flags: OFlag) -> nix::Result<OwnedFd> {
+    let resolve = ResolveFlag::RESOLVE_BENEATH
+        | ResolveFlag::RESOLVE_NO_SYMLINKS
+        | ResolveFlag::RESOLVE_NO_XDEV;
+    let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC);
+    openat2(root, path, how.resolve(resolve))
 }
 
 /// The root of a detached procfs of this process's pid namespace.
@@ -65,22 +70,28 @@ fn own() -> nix::Result<OwnedFd> {
     fsmount(context.as_fd(), 0)
 }
 
-/// `/proc`, if it is the root of a procfs of our own pid namespace: where `NSpid` of `self/status` (proc(5), Linux 4.1) tells one
-/// pid. The procfs of a namespace around ours tells several, and any other has no `self`.
+/// `/proc`, if it is the root of a procfs.
 #[allow(
     clippy::disallowed_methods,
     reason = "I11: a mount point of the host, which is looked at"
 )]
-fn find_usual() -> Option<OwnedFd> {
+fn find_any() -> Option<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let root = nix::fcntl::open("/proc", flags, Mode::empty()).ok()?;
     let is_procfs = fstatfs(&root).ok()?.filesystem_type() == PROC_SUPER_MAGIC;
     let is_whole = fstat(&root).ok()?.st_ino == INODE;
+    (is_procfs && is_whole).then_some(root)
+}
+
+/// `/proc`, if it is the root of a procfs of our own pid namespace: where `NSpid` of `self/status` (proc(5), Linux 4.1) tells one
+/// pid. The procfs of a namespace around ours tells several, and any other has no `self`.
+fn find_usual() -> Option<OwnedFd> {
+    let root = find_any()?;
     let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_XDEV;
     let how = OpenHow::new().flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC);
     let status = openat2(&root, "self/status", how.resolve(resolve)).ok()?;
     let is_ours = has_one_pid(&first_page(&status).ok()?);
-    (is_procfs && is_whole && is_ours).then_some(root)
+    is_ours.then_some(root)
 }
 
 /// Whether this is the status of a process that has one pid, in all namespaces that its reader knows of.
@@ -152,9 +163,15 @@ pub fn read_all(path: &str) -> nix::Result<String> {
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// The id of this boot: facts of another name nothing today.
+/// The id of this boot: facts of another name nothing today. It is the same in each procfs, whosever it is.
 pub fn boot_id() -> nix::Result<String> {
-    Ok(read("sys/kernel/random/boot_id")?.trim().to_owned())
+    const PATH: &str = "sys/kernel/random/boot_id";
+    let found = find_any().and_then(|root| open_below(&root, PATH, OFlag::O_RDONLY).ok());
+    let file = match found {
+        Some(file) => file,
+        None => open(PATH, OFlag::O_RDONLY)?,
+    };
+    Ok(first_page(&file)?.trim().to_owned())
 }
 
 /// What `/proc/PID/stat` says of a process, as far as it is asked for.

@@ -2,40 +2,43 @@
 
 use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
+use std::sync::atomic::Ordering;
 
 use nix::errno::Errno;
 use rsrun_init::Frozen;
 
-use super::{Birth, Told, WAIT, WAKE, Words};
+use super::Birth;
+use super::thread::{PRIVATE, Post, Words};
 use crate::sys::checked;
 
 /// Enough for the interpreter (its deepest recursion is copy-up); only touched pages cost anything.
 const STACK: usize = 512 << 10;
 
+/// `struct clone_args` of clone3(2) as Linux 5.7 has it.
 #[repr(C)]
 #[derive(Default)]
-struct CloneArgs {
-    flags: u64,
-    pidfd: u64,
-    child_tid: u64,
-    parent_tid: u64,
-    exit_signal: u64,
-    stack: u64,
-    stack_size: u64,
-    tls: u64,
-    set_tid: u64,
-    set_tid_size: u64,
-    cgroup: u64,
+pub(super) struct CloneArgs {
+    pub flags: u64,
+    pub pidfd: u64,
+    pub child_tid: u64,
+    pub parent_tid: u64,
+    pub exit_signal: u64,
+    pub stack: u64,
+    pub stack_size: u64,
+    pub tls: u64,
+    pub set_tid: u64,
+    pub set_tid_size: u64,
+    pub cgroup: u64,
 }
 
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// Clones, tells the pid, and sleeps until the thread is released.
-pub(super) fn clone3(birth: &Birth<'_>, told: &Told) -> nix::Result<()> {
+pub(super) fn clone3(birth: &Birth<'_>, post: &Post) -> nix::Result<()> {
     let mut args = CloneArgs {
-        flags: birth.flags,
+        flags: birth.flags & !post.made.load(Ordering::Relaxed),
         exit_signal: libc::SIGCHLD as u64,
-        stack: told.stack.bottom() as u64,
+        stack: post.child_stack.load(Ordering::Relaxed) as u64,
         stack_size: STACK as u64,
         ..CloneArgs::default()
     };
@@ -43,15 +46,17 @@ pub(super) fn clone3(birth: &Birth<'_>, told: &Told) -> nix::Result<()> {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = cgroup.as_raw_fd() as u64;
     }
+    // Here nobody writes beside the child.
+    let frozen = birth.frozen;
     // SAFETY: `args` is a whole clone_args that outlives the call, and nothing else uses the stack that it names. Without
-    // CLONE_VM the child has copies of this thread's stack and of the arena at the same addresses, so `birth.frozen` is valid
+    // CLONE_VM the child has copies of this thread's stack and of the arena at the same addresses, so `frozen` is valid
     // there.
     let pid = unsafe {
         clone_onto(
             &raw const args,
             size_of::<CloneArgs>(),
-            &raw const birth.frozen,
-            &raw const told.words,
+            &raw const frozen,
+            &raw const post.words,
         )
     };
     match pid {
@@ -80,8 +85,8 @@ macro_rules! clone_onto {
                 $($line,)*
                 clone3 = const libc::SYS_clone3,
                 futex = const libc::SYS_futex,
-                wake = const WAKE,
-                wait = const WAIT,
+                wake = const libc::FUTEX_WAKE | PRIVATE,
+                wait = const libc::FUTEX_WAIT | PRIVATE,
                 pid = const std::mem::offset_of!(Words, pid),
                 released = const std::mem::offset_of!(Words, released),
                 begin = sym begin,
@@ -194,7 +199,7 @@ impl ChildStack {
         }
     }
 
-    fn bottom(&self) -> usize {
+    pub(super) fn bottom(&self) -> usize {
         self.0.as_ptr().addr() + GUARD
     }
 }

@@ -1,60 +1,47 @@
 //! What a launch thread gives up before it clones, on itself alone.
 
-use std::os::fd::{AsFd, AsRawFd, IntoRawFd, RawFd};
+use std::os::fd::RawFd;
+
+use nix::errno::Errno;
 
 use super::clone::clone3;
-use super::{Birth, Stillborn, Told, named};
-use crate::sys::checked;
-use crate::sys::pidfd::{pidfd_getfd, pidfd_open};
+use super::thread::Post;
+use super::{Birth, Stillborn, named};
+use crate::sys::raw::{ask, word};
 
 /// Returns when there is a child and the thread has been released.
-pub(super) fn on_thread(birth: &Birth<'_>, told: &Told) -> Result<(), Stillborn> {
+pub(super) fn on_thread(birth: &Birth<'_>, post: &Post) -> Result<(), Stillborn> {
     unshare(libc::CLONE_FS as u64).map_err(named("unshare(CLONE_FS)"))?;
     close_others(&birth.keep).map_err(named("close_range"))?;
     occupy_streams(birth).map_err(named("dup3"))?;
     for (fd, flags) in &birth.joins {
         // SAFETY: only numbers are passed; the namespaces of this thread alone change.
-        checked(unsafe { libc::syscall(libc::SYS_setns, *fd, *flags) }).map_err(named("setns"))?;
+        unsafe { ask(libc::SYS_setns, [word(*fd), *flags as usize, 0, 0, 0, 0]) }
+            .map_err(named("setns"))?;
     }
     if let Some(root) = birth.root {
         // SAFETY: only numbers and a NUL-terminated text are passed; CLONE_FS is unshared.
         unsafe {
-            checked(libc::fchdir(root).into()).map_err(named("fchdir"))?;
-            checked(libc::chroot(c".".as_ptr()).into()).map_err(named("chroot"))?;
+            ask(libc::SYS_fchdir, [word(root), 0, 0, 0, 0, 0]).map_err(named("fchdir"))?;
+            ask(libc::SYS_chroot, [c".".as_ptr().addr(), 0, 0, 0, 0, 0])
+                .map_err(named("chroot"))?;
         }
     }
     if let Some(cpus) = birth.affinity {
-        let size = size_of_val(cpus);
-        // SAFETY: the mask has `size` bytes and outlives the call; thread 0 is this one alone.
-        checked(unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, size, cpus.as_ptr()) })
-            .map_err(named("sched_setaffinity"))?;
+        let setting = [0, size_of_val(cpus), cpus.as_ptr().addr(), 0, 0, 0];
+        // SAFETY: the mask has this size and outlives the call; thread 0 is this one alone.
+        unsafe { ask(libc::SYS_sched_setaffinity, setting) }.map_err(named("sched_setaffinity"))?;
     }
     if let Some(mask) = birth.keep_capabilities {
         restrict_capabilities(mask).map_err(named("capset"))?;
     }
-    clone3(birth, told).map_err(named("clone3"))
+    clone3(birth, post).map_err(named("clone3"))
 }
 
 /// New namespaces, or with CLONE_FS a root and working directory, for this thread alone.
 pub(super) fn unshare(flags: u64) -> nix::Result<()> {
     // SAFETY: only flags are passed.
-    checked(unsafe { libc::syscall(libc::SYS_unshare, flags) }).map(drop)
-}
-
-/// The child must not run a handler of ours before it has reset them: all signals wait.
-pub(super) fn block_signals() -> nix::Result<()> {
-    let every = u64::MAX;
-    // SAFETY: `every` is a kernel sigset of 8 bytes that outlives the call; only this thread's mask changes.
-    checked(unsafe {
-        libc::syscall(
-            libc::SYS_rt_sigprocmask,
-            libc::SIG_SETMASK,
-            &raw const every,
-            std::ptr::null_mut::<u64>(),
-            size_of::<u64>(),
-        )
-    })
-    .map(drop)
+    unsafe { ask(libc::SYS_unshare, [flags as usize, 0, 0, 0, 0, 0]) }.map(drop)
 }
 
 /// A descriptor table of the thread's own that holds `keep` only.
@@ -82,48 +69,82 @@ const FEW: usize = 64;
 /// The same where thousands are open, as in the shim of a large pod: they are not copied, those that are kept are fetched
 /// from the process into an empty table. Says whether it could be.
 fn fetch_kept(keep: &[RawFd]) -> nix::Result<bool> {
-    let pid = nix::unistd::getpid().as_raw();
     // A seccomp profile may know nothing of it, and what follows can't be taken back.
-    let answers = |first| pidfd_open(pid).and_then(|process| pidfd_getfd(process.as_fd(), first));
+    let answers = |first| {
+        let process = open_process()?;
+        let found = fetch(process, first);
+        close(process);
+        found.map(close)
+    };
     match keep.first() {
         // It would be in the way of the first descriptor of the new table.
         Some(first) if *first > 0 && answers(*first).is_ok() => {}
         _ => return Ok(false),
     }
     close_range(0, u32::MAX, true)?;
-    let process = pidfd_open(pid)?;
+    let process = open_process()?;
     for number in keep {
-        let fetched = pidfd_getfd(process.as_fd(), *number)?;
-        if fetched.as_raw_fd() == *number {
-            let _kept = fetched.into_raw_fd();
-        } else {
-            // SAFETY: only numbers are passed; the table is this thread's own, and nothing is at `number` yet: those
-            // that are fetched get the lowest that are free, and `keep` ascends.
-            checked(unsafe { libc::dup3(fetched.as_raw_fd(), *number, libc::O_CLOEXEC) }.into())?;
+        let fetched = fetch(process, *number)?;
+        if fetched != *number {
+            // Nothing is at `number` yet: those that are fetched get the lowest that are free, and `keep` ascends.
+            duplicate(fetched, *number)?;
+            close(fetched);
         }
     }
+    close(process);
     Ok(true)
+}
+
+/// A pidfd of this process.
+fn open_process() -> nix::Result<RawFd> {
+    // SAFETY: nothing is passed.
+    let pid = unsafe { ask(libc::SYS_getpid, [0; 6]) }?;
+    // SAFETY: only numbers are passed.
+    descriptor(unsafe { ask(libc::SYS_pidfd_open, [pid, 0, 0, 0, 0, 0]) })
+}
+
+/// A duplicate of what `process` has as `number`, close-on-exec.
+fn fetch(process: RawFd, number: RawFd) -> nix::Result<RawFd> {
+    let fetching = [word(process), word(number), 0, 0, 0, 0];
+    // SAFETY: only numbers are passed.
+    descriptor(unsafe { ask(libc::SYS_pidfd_getfd, fetching) })
+}
+
+fn descriptor(answer: nix::Result<usize>) -> nix::Result<RawFd> {
+    RawFd::try_from(answer?).map_err(|_| Errno::EBADF)
+}
+
+/// Of one that was opened on this thread, for itself.
+fn close(number: RawFd) {
+    // SAFETY: only a number is passed, of this thread's own.
+    let _ = unsafe { ask(libc::SYS_close, [word(number), 0, 0, 0, 0, 0]) };
+}
+
+/// In the table that is this thread's own.
+fn duplicate(number: RawFd, onto: RawFd) -> nix::Result<()> {
+    let duplicating = [word(number), word(onto), word(libc::O_CLOEXEC), 0, 0, 0];
+    // SAFETY: only numbers are passed; `onto` is closed in this thread's table.
+    unsafe { ask(libc::SYS_dup3, duplicating) }.map(drop)
 }
 
 fn close_range(first: u32, last: u32, unshared: bool) -> nix::Result<()> {
     let flags = if unshared {
-        libc::CLOSE_RANGE_UNSHARE
+        libc::CLOSE_RANGE_UNSHARE as usize
     } else {
         0
     };
+    let closing = [first as usize, last as usize, flags, 0, 0, 0];
     // SAFETY: only numbers are passed; with the flag, or after a call that had it, the table is this thread's own, and
     // the descriptors closed in it stay open in the process's.
-    checked(unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) }).map(drop)
+    unsafe { ask(libc::SYS_close_range, closing) }.map(drop)
 }
 
 /// 0, 1 and 2 must not be the numbers of what the child opens for itself: its streams go there later.
 /// Until then they are copies of the wake socket, which it has anyway.
 fn occupy_streams(birth: &Birth<'_>) -> nix::Result<()> {
-    for number in (0..3).filter(|number| !birth.keep.contains(number)) {
-        // SAFETY: only numbers are passed; the table is this thread's own, and `number` is closed in it.
-        checked(unsafe { libc::dup3(birth.frozen.wake, number, libc::O_CLOEXEC) }.into())?;
-    }
-    Ok(())
+    (0..3)
+        .filter(|number| !birth.keep.contains(number))
+        .try_for_each(|number| duplicate(birth.frozen.wake, number))
 }
 
 #[repr(C)]
@@ -149,24 +170,29 @@ fn restrict_capabilities(mask: u64) -> nix::Result<()> {
         pid: 0,
     };
     let mut data = [CapSets::default(); 2];
-    // SAFETY: header and data have the layout of version 3 and outlive the calls; raw capset changes
-    // this thread alone.
-    unsafe {
-        checked(libc::syscall(
-            libc::SYS_capget,
-            &raw mut header,
-            data.as_mut_ptr(),
-        ))?;
-        for (half, mask) in data.iter_mut().zip([mask as u32, (mask >> 32) as u32]) {
-            half.permitted &= mask;
-            half.effective = half.permitted;
-            half.inheritable = 0;
-        }
-        checked(libc::syscall(
-            libc::SYS_capset,
-            &raw mut header,
-            data.as_ptr(),
-        ))
-        .map(drop)
+    let both = [
+        (&raw mut header).expose_provenance(),
+        data.as_mut_ptr().expose_provenance(),
+        0,
+        0,
+        0,
+        0,
+    ];
+    // SAFETY: header and data have the layout of version 3 and outlive the call; they are of this thread alone.
+    unsafe { ask(libc::SYS_capget, both) }?;
+    for (half, mask) in data.iter_mut().zip([mask as u32, (mask >> 32) as u32]) {
+        half.permitted &= mask;
+        half.effective = half.permitted;
+        half.inheritable = 0;
     }
+    let both = [
+        (&raw mut header).expose_provenance(),
+        data.as_mut_ptr().expose_provenance(),
+        0,
+        0,
+        0,
+        0,
+    ];
+    // SAFETY: as above; raw capset changes this thread alone.
+    unsafe { ask(libc::SYS_capset, both) }.map(drop)
 }
