@@ -4,6 +4,7 @@ use rsrun_tests::cli::bundle::wait_exit;
 use rsrun_tests::cli::suite::Suite;
 use serde_json::json;
 use std::fs;
+use std::process::Command;
 
 /// Name in the spec and name below /proc/PID/ns.
 const KINDS: [(&str, &str); 6] = [
@@ -163,6 +164,28 @@ fn joined(suite: &mut Suite) {
             umount2(&point, MntFlags::MNT_DETACH).expect("an umount");
             fs::remove_file(&point).expect("removed");
             assert_eq!(facts.ns("net"), ns);
+            Ok(())
+        },
+    );
+    suite.case(
+        "the_loopback_of_a_joined_network_namespace_is_left_as_it_is",
+        |g| {
+            let point = g.work.join("netns");
+            fs::write(&point, "").expect("a file");
+            // A new one, which nobody is in: its loopback is down.
+            let made = Command::new("unshare")
+                .arg(format!("--net={}", point.display()))
+                .arg("true")
+                .status();
+            assert!(made.expect("unshare").success());
+            let mut b = g.bundle();
+            b.join("network", &point.to_string_lossy());
+            b.args(&["/bin/cat", "/sys/class/net/lo/flags"]);
+            // Whoever raises it does so beside the container, perhaps after it has looked.
+            let seen = [b.printed(), b.printed()];
+            nix::mount::umount2(&point, nix::mount::MntFlags::MNT_DETACH).expect("an umount");
+            fs::remove_file(&point).expect("removed");
+            assert_eq!(seen, ["0x8", "0x8"]);
             Ok(())
         },
     );

@@ -245,6 +245,10 @@ fn await_order(post: &Post) -> Order {
 fn clone(post: &Post) {
     // SAFETY: who tells to clone has stored it before, and keeps it until the pid is told.
     let birth = unsafe { &*post.birth.load(Ordering::Relaxed) };
+    if birth.joins.iter().any(|(_, kind)| kind & NETWORK != 0) {
+        // The one that is entered is somebody else's, as is its loopback.
+        post.made.fetch_and(!NETWORK, Ordering::Relaxed);
+    }
     // From where `apart` has put it it may go anywhere again.
     run_on(0, post);
     let processor = processor().unwrap_or(NOWHERE);
