@@ -36,6 +36,14 @@ const LARGEST_DOCUMENT: u64 = 16 << 20;
 /// A create takes what was begun for it, `soon`.
 pub fn run(args: &Args, soon: Option<Soon>) -> Result<Status> {
     let global = &args.global;
+    let soon = match &args.command {
+        Command::Run(_) | Command::Create(_) => soon,
+        // A word of another command was taken for theirs. What was made for nothing is not kept while that runs.
+        _ => {
+            soon.into_iter().for_each(Soon::leave_alone);
+            None
+        }
+    };
     match &args.command {
         Command::Spec(spec) => spec::run(spec),
         Command::Run(run) => return run::run(global, run, soon),

@@ -1,7 +1,6 @@
 //! Steps that change which namespaces this process is in, and who it is there.
 
 use core::ffi::CStr;
-use core::sync::atomic::Ordering;
 
 use crate::credentials;
 use crate::enter::Child;
@@ -29,13 +28,21 @@ pub fn be_reborn(child: &Child<'_>) -> Outcome<()> {
     }
 }
 
-/// As [`loopback_up`], where the parent has not come first.
+/// As [`loopback_up`], where the parent does not do it. It takes no longer than this waits: one that does is no more.
 pub fn see_to_loopback(child: &Child<'_>) -> Outcome<()> {
-    match child.frozen.page.loopback_is_up.load(Ordering::Acquire) {
-        0 => loopback_up(),
-        _ => Ok(()),
+    let page = child.frozen.page;
+    for _ in 0..LOOPBACK_NAPS {
+        match page.loopback_is_theirs() {
+            Some(true) => break,
+            Some(false) => return Ok(()),
+            None => raw::nap(),
+        }
     }
+    loopback_up()
 }
+
+/// Milliseconds.
+const LOOPBACK_NAPS: u32 = 200;
 
 /// A new network namespace has its loopback down.
 pub fn loopback_up() -> Outcome<()> {

@@ -29,8 +29,21 @@ pub mod leave {
     pub const GIVEN: u32 = 2;
 }
 
+/// Values of [`Page::loopback`]: who sets `lo` up in the network namespace that the child was born in. Nobody but who has taken
+/// it upon himself: a parent that came late would do it beneath the program.
+pub mod loopback {
+    /// Nobody yet.
+    pub const DOWN: u32 = 0;
+    /// The parent is at it.
+    pub const RISING: u32 = 1;
+    /// It is up, by the parent.
+    pub const UP: u32 = 2;
+    /// The child.
+    pub const THEIRS: u32 = 3;
+}
+
 /// Facts of a launch. Every field is written by the child only, but the failpoint, `listener_taken`, `leave` and
-/// `loopback_is_up`.
+/// `loopback`.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Page {
@@ -46,8 +59,8 @@ pub struct Page {
     pub listener_taken: AtomicU32,
     /// Whether the child has to ask before it goes beyond `Step::Ready`, one of [`leave`].
     pub leave: AtomicU32,
-    /// 1 when the parent has set `lo` up in the network namespace that the child was born in.
-    pub loopback_is_up: AtomicU32,
+    /// Who sees to `lo`, one of [`loopback`].
+    pub loopback: AtomicU32,
     /// Host pid of the process that `Step::Reborn` made; 0 before.
     pub reborn: AtomicI32,
     /// Index of the candidate that `FindProgram` chose; u32::MAX before.
@@ -76,9 +89,31 @@ impl Page {
 
     /// Whether `whose` is the first.
     fn take_turn(&self, whose: u32) -> bool {
-        self.leave
-            .compare_exchange(leave::OPEN, whose, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
+        is_changed(&self.leave, leave::OPEN, whose)
+    }
+
+    /// The parent sets `lo` up by `raise`, which says whether it could, unless its child does.
+    pub fn raise_loopback(&self, raise: impl FnOnce() -> bool) {
+        if is_changed(&self.loopback, loopback::DOWN, loopback::RISING) {
+            let now = if raise() {
+                loopback::UP
+            } else {
+                loopback::DOWN
+            };
+            // The child may have waited for long enough.
+            is_changed(&self.loopback, loopback::RISING, now);
+        }
+    }
+
+    /// Whether the child has to set `lo` up. `None`: the parent is at it.
+    pub(crate) fn loopback_is_theirs(&self) -> Option<bool> {
+        if is_changed(&self.loopback, loopback::DOWN, loopback::THEIRS) {
+            return Some(true);
+        }
+        match self.loopback.load(Ordering::Acquire) {
+            loopback::RISING | loopback::DOWN => None,
+            at => Some(at != loopback::UP),
+        }
     }
 
     /// A failure as the parent reads it: step, errno, system call.
@@ -95,6 +130,12 @@ impl Page {
     }
 }
 
+fn is_changed(place: &AtomicU32, from: u32, to: u32) -> bool {
+    place
+        .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
+        .is_ok()
+}
+
 /// A step that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failure {
@@ -104,4 +145,41 @@ pub struct Failure {
     pub errno: i32,
     /// Which system call of it; u32::MAX when the step's own check said no.
     pub syscall: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page() -> Page {
+        // SAFETY: a page begins as zeros, and all of it are atomics.
+        #[allow(unsafe_code, reason = "as a mapping gives it")]
+        unsafe {
+            core::mem::zeroed()
+        }
+    }
+
+    #[test]
+    fn a_parent_that_comes_late_leaves_the_loopback_alone() {
+        let page = page();
+        assert_eq!(page.loopback_is_theirs(), Some(true));
+        let mut raised = false;
+        page.raise_loopback(|| {
+            raised = true;
+            true
+        });
+        assert!(!raised);
+    }
+
+    #[test]
+    fn a_child_waits_for_a_parent_that_is_at_it() {
+        for (is_raised, theirs) in [(true, Some(false)), (false, Some(true))] {
+            let page = page();
+            page.raise_loopback(|| {
+                assert_eq!(page.loopback_is_theirs(), None);
+                is_raised
+            });
+            assert_eq!(page.loopback_is_theirs(), theirs);
+        }
+    }
 }

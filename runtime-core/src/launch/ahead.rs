@@ -76,7 +76,14 @@ impl Ahead {
         // One that is joined is entered later, whatever the thread is in before.
         let joined = plan.joins.iter().fold(0, |all, join| all | join.flags);
         let leaves = plan.clone_flags | joined;
-        thread.filter(|thread| leaves & (NEW_USERS | thread.makes()) == thread.makes())
+        let fits = |thread: &LaunchThread| leaves & (NEW_USERS | thread.makes()) == thread.makes();
+        match thread {
+            Some(thread) if !fits(&thread) => {
+                thread.leave_alone();
+                None
+            }
+            thread => thread,
+        }
     }
 }
 
@@ -97,6 +104,13 @@ impl Soon {
             .into_iter()
             .fold(network, |all, kind| all | flag_of(kind));
         Self(LaunchThread::begin(at_once, When::Soon).ok())
+    }
+
+    /// Nobody makes a container after all: it ends when it can, and is not waited for.
+    pub fn leave_alone(self) {
+        if let Some(thread) = self.0 {
+            thread.leave_alone();
+        }
     }
 
     /// Has it make what the plan of this spec will ask for.

@@ -22,7 +22,7 @@ use nix::unistd::Pid;
 use rsrun_init::{Frozen, Page};
 
 use super::exe;
-use super::raw::{ask, word};
+use super::raw::{PRIVATE, ask, wait, wake, word};
 use clone::ChildStack;
 use shed::{on_thread, unshare};
 use thread::{Order, Post, STILLBORN, Thread};
@@ -100,6 +100,12 @@ impl LaunchThread {
             apart(thread.post());
         }
         Ok(Self(thread))
+    }
+
+    /// It is not needed: it ends when it can. What it is at is not waited for, nor its memory had back: to make a network namespace
+    /// may take long where others are being taken away.
+    pub fn leave_alone(self) {
+        self.0.leave_alone();
     }
 
     /// The namespaces (CLONE_NEW* flags) that it was told to make.
@@ -207,18 +213,23 @@ fn obey(post: &Post) {
     }
     // SAFETY: who tells to clone has stored it before, and keeps it until the thread has ended.
     let page = unsafe { &*post.page.load(Ordering::Relaxed) };
-    let note = |is_up: bool| page.loopback_is_up.store(is_up.into(), Ordering::Release);
-    note(loopback_is_up);
+    if loopback_is_up {
+        page.raise_loopback(|| true);
+    }
     clone(post);
-    if is_waited_for {
+    if is_waited_for && has_network(post) {
         // Beside the child's mounts. It has a step for it, which does it where this comes too late.
-        note(raise_loopback(post));
+        page.raise_loopback(|| rsrun_init::loopback_up().is_ok());
     }
 }
 
 /// Says whether it is up in a network namespace that was made here.
 fn raise_loopback(post: &Post) -> bool {
-    post.made.load(Ordering::Relaxed) & NETWORK != 0 && rsrun_init::loopback_up().is_ok()
+    has_network(post) && rsrun_init::loopback_up().is_ok()
+}
+
+fn has_network(post: &Post) -> bool {
+    post.made.load(Ordering::Relaxed) & NETWORK != 0
 }
 
 /// What it is told next, if possible without having slept.
@@ -328,7 +339,7 @@ impl Ending<'_> {
         loop {
             match pid.load(Ordering::Acquire) {
                 0 if Instant::now() < awake => std::thread::yield_now(),
-                0 => thread::wait(pid, 0, thread::PRIVATE),
+                0 => wait(pid, 0, PRIVATE),
                 STILLBORN => return Err(self.thread.post().failure()),
                 pid => return Ok((pid, self)),
             }
@@ -354,7 +365,7 @@ impl Drop for Ending<'_> {
             let _ = sched_setaffinity(Pid::from_raw(tid), &here);
         }
         post.words.released.store(1, Ordering::Release);
-        thread::wake(&post.words.released, thread::PRIVATE);
+        wake(&post.words.released, PRIVATE);
     }
 }
 

@@ -13,7 +13,7 @@ use nix::fcntl::readlink;
 use nix::sys::statvfs::{FsFlags, statvfs};
 
 use super::mount::{MOUNT_ATTR_RDONLY, MountAttr, OPEN_TREE_CLONE, mount_setattr, open_tree};
-use super::raw::{call, word};
+use super::raw::{PRIVATE, call, wait, wake, word};
 
 /// The commands of the command line that make a process of a container. It is this program until its execve, seen from
 /// inside; that of start is a startContainer hook.
@@ -51,10 +51,7 @@ pub fn let_go() {
         match held {
             NOTHING => return,
             // Who comes meanwhile waits for it too.
-            LETTING_GO => {
-                // SAFETY: it takes nothing.
-                unsafe { call(libc::SYS_sched_yield, [0; 6]) };
-            }
+            LETTING_GO => wait(&HELD, LETTING_GO, PRIVATE),
             _ => {
                 let (acquire, relaxed) = (Ordering::Acquire, Ordering::Relaxed);
                 if HELD
@@ -64,6 +61,7 @@ pub fn let_go() {
                     // SAFETY: only a number is passed, which `keep` has taken from its owner.
                     unsafe { call(libc::SYS_close, [word(held), 0, 0, 0, 0, 0]) };
                     HELD.store(NOTHING, Ordering::Release);
+                    wake(&HELD, PRIVATE);
                 }
             }
         }

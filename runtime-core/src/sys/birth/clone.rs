@@ -8,8 +8,9 @@ use nix::errno::Errno;
 use rsrun_init::Frozen;
 
 use super::Birth;
-use super::thread::{PRIVATE, Post, Words};
+use super::thread::{Post, Words};
 use crate::sys::checked;
+use crate::sys::raw::PRIVATE;
 
 /// Enough for the interpreter (its deepest recursion is copy-up); only touched pages cost anything.
 const STACK: usize = 512 << 10;

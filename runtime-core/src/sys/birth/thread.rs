@@ -14,7 +14,7 @@ use rsrun_init::Page;
 
 use super::clone::CloneArgs;
 use super::{Birth, Stillborn, named};
-use crate::sys::raw::{ask, word};
+use crate::sys::raw::{PRIVATE, ask, wait, wake, word};
 
 /// What such a thread and its owner tell each other. All zeros at first. It lies in a page that no child has: the first
 /// who writes to memory that is shared with a child gets a copy of its page, and where the other of them runs on another
@@ -171,6 +171,8 @@ impl Thread {
             | libc::CLONE_SIGHAND
             | libc::CLONE_THREAD
             | libc::CLONE_SYSVSEM
+            // To null: else it has its maker's.
+            | libc::CLONE_SETTLS
             | libc::CLONE_PARENT_SETTID
             | libc::CLONE_CHILD_CLEARTID;
         let args = CloneArgs {
@@ -222,6 +224,12 @@ impl Thread {
         // SAFETY: page-aligned memory of this size that is mapped until `drop`; zeros, as the kernel gives them, are a Post.
         unsafe { &*self.post_at() }
     }
+
+    /// Tells it to leave, and does not wait for that. The memory stays: it may still be in it.
+    pub(super) fn leave_alone(self) {
+        self.post().tell(Order::Leave);
+        std::mem::forget(self);
+    }
 }
 
 impl Drop for Thread {
@@ -247,29 +255,6 @@ fn mask_signals(mask: u64) -> nix::Result<u64> {
     let setting = [word(libc::SIG_SETMASK), new, old, size_of::<u64>(), 0, 0];
     // SAFETY: both are kernel sigsets of 8 bytes that outlive the call; only this thread's mask changes.
     unsafe { ask(libc::SYS_rt_sigprocmask, setting) }.map(|_| before)
-}
-
-/// Both of a futex are of this process.
-pub(super) const PRIVATE: i32 = libc::FUTEX_PRIVATE_FLAG;
-
-/// Sleeps while `place` holds `value` (futex(2)); may wake up without a reason.
-pub(super) fn wait(place: &AtomicI32, value: i32, scope: i32) {
-    let at = place.as_ptr().addr();
-    let waiting = [at, word(libc::FUTEX_WAIT | scope), word(value), 0, 0, 0];
-    // SAFETY: the word outlives the call, which only reads it; there is no time-out.
-    let _ = unsafe { ask(libc::SYS_futex, waiting) };
-}
-
-/// Wakes who sleeps on `place`.
-pub(super) fn wake(place: &AtomicI32, scope: i32) {
-    let at = place.as_ptr().addr();
-    // SAFETY: only numbers are passed, nothing is written.
-    let _ = unsafe {
-        ask(
-            libc::SYS_futex,
-            [at, word(libc::FUTEX_WAKE | scope), 1, 0, 0, 0],
-        )
-    };
 }
 
 macro_rules! begin_on {
