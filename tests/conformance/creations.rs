@@ -1,6 +1,7 @@
 //! What may come near a container that is being made?
 use std::fs;
-use std::process::Child;
+use std::io::Read;
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -35,6 +36,37 @@ pub(crate) fn cases(suite: &mut Suite) {
                 return Ok(());
             }
             panic!("no init could be stopped before its execve");
+        },
+    );
+    suite.case(
+        "a_word_that_is_not_the_command_makes_nothing_that_stays",
+        |g| {
+            let mut b = g.bundle();
+            b.hold();
+            let mut exec = b.runtime().command(["exec"]);
+            exec.arg(&b.id)
+                .args(["/bin/sh", "-c", "echo runs; exec sleep 1000", "run"]);
+            let streams = exec.stdin(Stdio::null()).stdout(Stdio::piped());
+            let mut exec = streams.spawn().expect("the runtime starts");
+            let mut line = [0; 5];
+            let told = exec.stdout.as_mut().map(|out| out.read_exact(&mut line));
+            let pid = exec.id();
+            let threads: Vec<String> = fs::read_dir(format!("/proc/{pid}/task"))
+                .expect("it runs")
+                .filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("comm")).ok())
+                .collect();
+            kill(
+                nix::unistd::Pid::from_raw(pid.cast_signed()),
+                Signal::SIGTERM,
+            )
+            .expect("it lives");
+            wait_at_most(exec, PATIENCE);
+            assert!(told.is_some_and(|read| read.is_ok()) && &line == b"runs\n");
+            assert!(
+                !threads.iter().any(|name| name == "launch\n"),
+                "{threads:?}"
+            );
+            Ok(())
         },
     );
 }
