@@ -14,7 +14,7 @@ use crate::report::Report;
 use crate::table::{self, Table};
 
 /// How often all columns are gone through.
-const ROUNDS: usize = 15;
+const ROUNDS: usize = 30;
 
 /// The rows: one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,10 +26,10 @@ impl table::Row for Run {
     }
 }
 
-/// `RSRUN_BENCH_RUNS` runs (300) of each; without a shell, whose time would be in the figure. Each round is a hyperfine over
+/// `RSRUN_BENCH_RUNS` runs (600) of each; without a shell, whose time would be in the figure. Each round is a hyperfine over
 /// all of them: it runs one column to its end before the next, and a machine is not the same for long.
 pub fn measure() -> Check<Report> {
-    let runs = crate::number("RSRUN_BENCH_RUNS", 300)?;
+    let runs = crate::number("RSRUN_BENCH_RUNS", 600)?;
     let columns = columns::all("cli")?;
     let json = Path::new("/run/rsrun-bench.json");
     let mut hyperfine = Command::new("hyperfine");

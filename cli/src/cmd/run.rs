@@ -98,6 +98,8 @@ fn wait(
     let init = container
         .init()
         .ok_or_else(|| Error::new(ErrorKind::Internal, "the init is missing"))?;
+    // The container may run for months, and the end has less to take apart.
+    let _ = rsrun_core::sys::code::release();
     if let Some(master) = console {
         terminal::relay(master, init, incoming)?;
     }
