@@ -2,7 +2,7 @@
 use std::fs;
 use std::io::Read;
 use std::process::{Child, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use rsrun_tests::cli::bundle::Bundle;
@@ -45,30 +45,33 @@ pub(crate) fn cases(suite: &mut Suite) {
             b.hold();
             let mut exec = b.runtime().command(["exec"]);
             exec.arg(&b.id)
-                .args(["/bin/sh", "-c", "echo runs; exec sleep 1000", "run"]);
-            let streams = exec.stdin(Stdio::null()).stdout(Stdio::piped());
+                .args(["/bin/sh", "-c", "echo runs; read line", "run"]);
+            let streams = exec.stdin(Stdio::piped()).stdout(Stdio::piped());
             let mut exec = streams.spawn().expect("the runtime starts");
             let mut line = [0; 5];
             let told = exec.stdout.as_mut().map(|out| out.read_exact(&mut line));
-            let pid = exec.id();
-            let threads: Vec<String> = fs::read_dir(format!("/proc/{pid}/task"))
-                .expect("it runs")
-                .filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("comm")).ok())
-                .collect();
-            kill(
-                nix::unistd::Pid::from_raw(pid.cast_signed()),
-                Signal::SIGTERM,
-            )
-            .expect("it lives");
+            // One that was begun for nothing ends when the kernel has made what it is at.
+            let deadline = Instant::now() + PATIENCE;
+            let mut alone = false;
+            while !alone && Instant::now() < deadline {
+                alone = !threads(exec.id()).iter().any(|name| name == "launch\n");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            // Its program reads to the end.
+            drop(exec.stdin.take());
             wait_at_most(exec, PATIENCE);
             assert!(told.is_some_and(|read| read.is_ok()) && &line == b"runs\n");
-            assert!(
-                !threads.iter().any(|name| name == "launch\n"),
-                "{threads:?}"
-            );
+            assert!(alone, "a launch thread lives beside an exec");
             Ok(())
         },
     );
+}
+
+/// Names of the threads of a process.
+fn threads(pid: u32) -> Vec<String> {
+    let all = fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
+    all.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("comm")).ok())
+        .collect()
 }
 
 /// Stops the init of a `run` before its execve. `None` where it is through.
