@@ -26,7 +26,7 @@ PROGRAMS := containerd-shim-rsrun-v2 rsrun
 	test test-native test-vm test-attacks test-faults soak soak-restarts fuzz report bench bench-cli bench-scale bench-output vm install uninstall clean
 
 help: ## show this
-	@sed -n 's/^\([a-z -]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z -]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 32
 
 setup: ## install and fetch everything that a test needs
 	hack/setup.sh all

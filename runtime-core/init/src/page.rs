@@ -152,10 +152,20 @@ mod tests {
     use super::*;
 
     fn page() -> Page {
-        // SAFETY: a page begins as zeros, and all of it are atomics.
-        #[allow(unsafe_code, reason = "as a mapping gives it")]
-        unsafe {
-            core::mem::zeroed()
+        let number = || AtomicU32::new(0);
+        Page {
+            step: number(),
+            errno: AtomicI32::new(0),
+            syscall: number(),
+            listener: AtomicI32::new(-1),
+            listener_taken: number(),
+            leave: number(),
+            loopback: number(),
+            reborn: AtomicI32::new(0),
+            program: number(),
+            failpoint_kind: number(),
+            failpoint_step: number(),
+            times: [const { AtomicU64::new(0) }; TIMED_STEPS],
         }
     }
 
