@@ -47,5 +47,5 @@ mod xattrs;
 pub use enter::enter;
 pub use namespaces::loopback_up;
 pub use page::Page;
-pub use raw::monotonic_ns;
+pub use raw::{call, monotonic_ns, word};
 pub use step::{Frozen, InArena, Stage, Step};

@@ -91,7 +91,7 @@ impl Drop for Fd {
 
 /// An integer argument as the kernel wants it: sign-extended.
 #[allow(clippy::cast_sign_loss, reason = "a register has no sign")]
-const fn word(value: i32) -> usize {
+pub const fn word(value: i32) -> usize {
     value as isize as usize
 }
 
@@ -124,11 +124,14 @@ fn descriptor(result: Outcome<usize>) -> Outcome<Fd> {
     result.map(Fd::from_call)
 }
 
+/// The answer of the kernel as it is: an errno is a negative number. It calls nothing, so that it may be used before the C
+/// library has begun.
+///
 /// # Safety
 /// The arguments are what the call of this number expects; memory they point to is valid for as long
 /// as the kernel uses it and is not written while Rust holds a shared borrow of it.
-unsafe fn call6(number: c_long, args: [usize; 6]) -> Outcome<usize> {
-    let [a, b, c, d, e, f] = args;
+#[inline(always)]
+pub unsafe fn call(number: c_long, [a, b, c, d, e, f]: [usize; 6]) -> isize {
     let result: isize;
     // SAFETY: the registers of the architecture's system call convention; what the call itself may do
     //         is the caller's promise. The kernel clobbers only what is named here.
@@ -153,7 +156,14 @@ unsafe fn call6(number: c_long, args: [usize; 6]) -> Outcome<usize> {
             options(nostack, preserves_flags),
         );
     }
-    outcome(number, result)
+    result
+}
+
+/// # Safety
+/// As for [`call`].
+unsafe fn call6(number: c_long, args: [usize; 6]) -> Outcome<usize> {
+    // SAFETY: the caller's promise.
+    outcome(number, unsafe { call(number, args) })
 }
 
 /// # Safety

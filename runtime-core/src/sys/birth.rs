@@ -365,7 +365,7 @@ impl Drop for Ending<'_> {
             let _ = sched_setaffinity(Pid::from_raw(tid), &here);
         }
         post.words.released.store(1, Ordering::Release);
-        wake(&post.words.released, PRIVATE);
+        wake(&post.words.released);
     }
 }
 

@@ -61,7 +61,7 @@ pub fn let_go() {
                     // SAFETY: only a number is passed, which `keep` has taken from its owner.
                     unsafe { call(libc::SYS_close, [word(held), 0, 0, 0, 0, 0]) };
                     HELD.store(NOTHING, Ordering::Release);
-                    wake(&HELD, PRIVATE);
+                    wake(&HELD);
                 }
             }
         }

@@ -86,7 +86,7 @@ impl Post {
     /// The thread is told `order`, whatever it was told before.
     pub(super) fn tell(&self, order: Order) {
         self.order.store(order as i32, Ordering::Release);
-        wake(&self.order, PRIVATE);
+        wake(&self.order);
     }
 
     /// What it is told.
@@ -110,7 +110,7 @@ impl Post {
         // SAFETY: nobody else writes there, and who reads it waits for what is told next.
         unsafe { (*self.failure.get()).write(cause) };
         self.words.pid.store(STILLBORN, Ordering::Release);
-        wake(&self.words.pid, PRIVATE);
+        wake(&self.words.pid);
     }
 
     /// Why there is none, when that has been told.
